@@ -1,0 +1,437 @@
+//! Prepares a model for this machine and runs it.
+//!
+//! Preparation packs weights for the kernels and plans one arena for all values: a value's place is
+//! reused after its last reader. Running touches only that arena and never allocates.
+
+use crate::bits;
+use crate::kernels::Kernels;
+use crate::model::{Error, Model, Node, Tensor};
+use crate::ops::{self, Elementwise, Op, PoolKind};
+use crate::types::{DType, Quant, ValueType};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytemuck::Pod;
+use core::ops::Range;
+
+/// Largest arena that a model may need for one image, in bytes.
+pub const MAX_ARENA_BYTES: usize = 1 << 31;
+
+/// A model prepared for one machine. Weights are owned: the model can be dropped.
+pub struct Executor {
+    steps: Vec<Step>,
+    input: Value,
+    output: Value,
+    /// Words of all values of one image.
+    value_words: usize,
+    scratch_words: usize,
+    kernels: &'static Kernels,
+}
+
+/// A value and its place in the arena of a batch of one.
+#[derive(Clone, Copy)]
+struct Value {
+    ty: ValueType,
+    at: usize,
+}
+
+impl Value {
+    fn range(&self, batch: usize) -> Range<usize> {
+        self.at * batch..(self.at + self.ty.arena_words()) * batch
+    }
+}
+
+/// One prepared op.
+pub struct Step {
+    /// Name of the node.
+    pub name: String,
+    /// The op as the model has it.
+    pub op: Op,
+    /// Type of the output.
+    pub output: ValueType,
+    inputs: Vec<Value>,
+    place: Value,
+    prepared: Prepared,
+}
+
+impl Step {
+    /// Name of the kernel that runs, or of the op.
+    pub fn kernel(&self) -> &'static str {
+        match &self.prepared {
+            Prepared::BConv(c) => c.kernel(),
+            Prepared::Conv(c) => c.kernel(),
+            _ => self.op.name(),
+        }
+    }
+}
+
+enum Numbers {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+}
+
+enum Prepared {
+    Sign(ops::Sign),
+    Threshold { quant: Quant, thresholds: Numbers, flips: Vec<u64> },
+    Quantize(ops::Quantize),
+    Decode,
+    BConv(ops::bconv2d::Prepared),
+    Conv(ops::conv2d::Prepared),
+    BPool { pool: ops::BPool2d, minimum: Vec<u64> },
+    Pool(ops::Pool2d),
+    Affine { center: Vec<f32>, scale: Vec<f32>, bias: Vec<f32> },
+    Activation(ops::Activation),
+    Prelu(Vec<f32>),
+    Elementwise(Elementwise),
+    Concat,
+    Reshape,
+    Softmax,
+    Argmax,
+}
+
+impl Prepared {
+    fn new(node: &Node<'_>, x: ValueType, out: ValueType, kernels: &'static Kernels) -> Self {
+        let p = &node.params;
+        let floats = |t: &Option<Tensor<'_>>, default: f32| {
+            t.as_ref().map_or_else(|| alloc::vec![default; out.shape.c], Tensor::to_f32)
+        };
+        let flips = || match p.flips.as_ref().and_then(|f| f.as_bits()) {
+            Some((_, words)) => words.to_vec(),
+            None => alloc::vec![0; bits::words(out.shape.c)],
+        };
+        match &node.op {
+            Op::Sign(s) => Prepared::Sign(*s),
+            Op::Threshold(t) => {
+                let thresholds = p.thresholds.as_ref().expect("checked by infer");
+                Prepared::Threshold {
+                    quant: t.output.quant().expect("checked by infer"),
+                    thresholds: match thresholds.as_i32() {
+                        Some(t) => Numbers::I32(t.to_vec()),
+                        None => Numbers::F32(thresholds.to_f32()),
+                    },
+                    flips: flips(),
+                }
+            }
+            Op::Quantize(q) => Prepared::Quantize(*q),
+            Op::Decode => Prepared::Decode,
+            Op::BConv2d(c) => Prepared::BConv(ops::bconv2d::Prepared::new(*c, x, out, p, kernels)),
+            Op::BDense(d) => {
+                let conv = d.as_conv(x.shape);
+                Prepared::BConv(ops::bconv2d::Prepared::new(conv, x, out, p, kernels))
+            }
+            Op::Conv2d(c) => Prepared::Conv(ops::conv2d::Prepared::new(*c, x, out, p, kernels)),
+            Op::Dense => {
+                let conv = ops::dense::as_conv(x.shape);
+                Prepared::Conv(ops::conv2d::Prepared::new(conv, x, out, p, kernels))
+            }
+            Op::BPool2d(pool) => Prepared::BPool { pool: *pool, minimum: flips() },
+            Op::Pool2d(pool) => Prepared::Pool(*pool),
+            Op::Affine => Prepared::Affine {
+                center: floats(&p.center, 0.0),
+                scale: floats(&p.scale, 1.0),
+                bias: floats(&p.bias, 0.0),
+            },
+            Op::Activation(a) => Prepared::Activation(*a),
+            Op::Prelu => Prepared::Prelu(floats(&p.scale, 1.0)),
+            Op::Add => Prepared::Elementwise(Elementwise::Add),
+            Op::Mul => Prepared::Elementwise(Elementwise::Mul),
+            Op::Concat => Prepared::Concat,
+            Op::Reshape(_) => Prepared::Reshape,
+            Op::Softmax => Prepared::Softmax,
+            Op::Argmax => Prepared::Argmax,
+        }
+    }
+}
+
+impl Executor {
+    /// Prepares `model` for the instruction set of `kernels`.
+    ///
+    /// # Errors
+    /// When the arena would be absurdly large.
+    pub fn new(model: &Model<'_>, kernels: &'static Kernels) -> Result<Self, Error> {
+        let places = plan(model);
+        let value = |v: usize| Value { ty: model.types()[v], at: places[v] };
+        let value_words =
+            (0..places.len()).map(|v| places[v] + model.types()[v].arena_words()).max().unwrap_or(0);
+        if value_words > MAX_ARENA_BYTES / 8 {
+            return Err(Error(format!(
+                "the model needs {} MiB for the values of one image, more than the limit of {} MiB",
+                value_words >> 17,
+                MAX_ARENA_BYTES >> 20
+            )));
+        }
+        let mut scratch_words = 0;
+        let steps: Vec<Step> = model
+            .nodes()
+            .iter()
+            .enumerate()
+            .map(|(i, node)| {
+                let inputs: Vec<Value> = node.inputs.iter().map(|&v| value(v)).collect();
+                let place = value(i + 1);
+                let prepared = Prepared::new(node, inputs[0].ty, place.ty, kernels);
+                let scratch = match &prepared {
+                    Prepared::BConv(c) => c.scratch_words(),
+                    Prepared::Conv(c) => c.scratch_words(),
+                    _ => 0,
+                };
+                scratch_words = scratch_words.max(scratch);
+                Step { name: node.name.clone(), op: node.op, output: place.ty, inputs, place, prepared }
+            })
+            .collect();
+        let output = value(places.len() - 1);
+        Ok(Executor { steps, input: value(0), output, value_words, scratch_words, kernels })
+    }
+
+    /// Type of the input.
+    pub fn input(&self) -> ValueType {
+        self.input.ty
+    }
+    /// Type of the output.
+    pub fn output(&self) -> ValueType {
+        self.output.ty
+    }
+    /// The prepared ops, in execution order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+    /// The kernels that run.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+    /// Words of memory that `batch` images need.
+    pub fn arena_words(&self, batch: usize) -> usize {
+        self.value_words * batch + self.scratch_words
+    }
+    /// Where the input of `batch` images goes: [`ValueType::arena_words`] for each.
+    pub fn input_mut<'m>(&self, arena: &'m mut [u64], batch: usize) -> &'m mut [u64] {
+        &mut arena[self.input.range(batch)]
+    }
+    /// Where the output of `batch` images is after [`Executor::run`].
+    pub fn output_of<'m>(&self, arena: &'m [u64], batch: usize) -> &'m [u64] {
+        &arena[self.output.range(batch)]
+    }
+
+    /// Runs `batch` images in an arena of at least [`Executor::arena_words`]; `after` is called with the
+    /// index of each step when it is done.
+    pub fn run(&self, batch: usize, arena: &mut [u64], mut after: impl FnMut(usize)) {
+        let (values, scratch) = arena.split_at_mut(self.value_words * batch);
+        for (i, step) in self.steps.iter().enumerate() {
+            step.run(batch, values, scratch);
+            after(i);
+        }
+    }
+}
+
+/// Place of every value: first fit among the values that live at the same time.
+fn plan(model: &Model<'_>) -> Vec<usize> {
+    let types = model.types();
+    let mut last_use: Vec<usize> = (0..types.len()).collect();
+    for (i, node) in model.nodes().iter().enumerate() {
+        for &v in &node.inputs {
+            last_use[v] = i + 1;
+        }
+    }
+    // The output is read after the last step.
+    last_use[types.len() - 1] = types.len();
+    let mut places = alloc::vec![0; types.len()];
+    let mut live: Vec<(Range<usize>, usize)> = Vec::new();
+    for v in 0..types.len() {
+        live.retain(|(_, until)| *until >= v);
+        live.sort_by_key(|(range, _)| range.start);
+        // Whole cache lines, so that values never share one.
+        let words = types[v].arena_words().next_multiple_of(8);
+        let mut at = 0;
+        for (range, _) in &live {
+            if at + words <= range.start {
+                break;
+            }
+            at = at.max(range.end);
+        }
+        places[v] = at;
+        live.push((at..at + words, last_use[v]));
+    }
+    places
+}
+
+fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {
+    &bytemuck::cast_slice(words)[..n]
+}
+
+fn view_mut<T: Pod>(words: &mut [u64], n: usize) -> &mut [T] {
+    &mut bytemuck::cast_slice_mut(words)[..n]
+}
+
+/// The places of an input and of the output. They never overlap: `plan` keeps inputs alive.
+fn pair(values: &mut [u64], input: Range<usize>, output: Range<usize>) -> (&[u64], &mut [u64]) {
+    let [x, out] = values.get_disjoint_mut([input, output]).expect("the planner keeps live values apart");
+    (x, out)
+}
+
+impl Step {
+    fn run(&self, batch: usize, values: &mut [u64], scratch: &mut [u64]) {
+        let first = self.inputs[0];
+        match &self.prepared {
+            Prepared::BConv(conv) => {
+                let (x, out) = pair(values, first.range(batch), self.place.range(batch));
+                conv.run(batch, x, out, scratch);
+            }
+            Prepared::Conv(conv) => {
+                let (x, out) = pair(values, first.range(batch), self.place.range(batch));
+                conv.run(batch, x, out, scratch);
+            }
+            Prepared::Elementwise(op) => self.elementwise(*op, batch, values),
+            Prepared::Concat => self.concat(batch, values),
+            _ => {
+                let (x, out) = pair(values, first.range(batch), self.place.range(batch));
+                let images = x.chunks_exact(first.ty.arena_words());
+                for (x, out) in images.zip(out.chunks_exact_mut(self.output.arena_words())) {
+                    self.image(first.ty, x, out);
+                }
+            }
+        }
+    }
+
+    /// Runs an op with one input on one image.
+    fn image(&self, ty: ValueType, x: &[u64], out: &mut [u64]) {
+        let (c, n) = (ty.shape.c, ty.shape.elements());
+        let outputs = self.output.shape.elements();
+        match (&self.prepared, ty.dtype) {
+            (Prepared::Sign(s), DType::F32) => ops::sign::run::<f32>(*s, c, view(x, n), out),
+            (Prepared::Sign(s), _) => ops::sign::run::<i32>(*s, c, view(x, n), out),
+            (Prepared::Threshold { quant, thresholds, flips }, dtype) => match thresholds {
+                Numbers::F32(t) => {
+                    ops::threshold::run(*quant, c, view::<f32>(x, n), |v| v, t, flips, out);
+                }
+                Numbers::I32(t) => match dtype {
+                    DType::U8 => {
+                        ops::threshold::run(*quant, c, view::<u8>(x, n), i32::from, t, flips, out);
+                    }
+                    DType::I8 => {
+                        ops::threshold::run(*quant, c, view::<i8>(x, n), i32::from, t, flips, out);
+                    }
+                    _ => ops::threshold::run(*quant, c, view::<i32>(x, n), |v| v, t, flips, out),
+                },
+            },
+            (Prepared::Quantize(q), DType::F32) => {
+                self.quantize(q, c, view::<f32>(x, n).iter().copied(), out);
+            }
+            (Prepared::Quantize(q), DType::U8) => {
+                self.quantize(q, c, view::<u8>(x, n).iter().map(|v| f32::from(*v)), out);
+            }
+            (Prepared::Quantize(q), DType::I8) => {
+                self.quantize(q, c, view::<i8>(x, n).iter().map(|v| f32::from(*v)), out);
+            }
+            (Prepared::Quantize(q), _) => {
+                self.quantize(q, c, view::<i32>(x, n).iter().map(|v| *v as f32), out);
+            }
+            (Prepared::Decode, DType::Bits(q)) => {
+                ops::decode::run_bits(q, ty.shape, x, view_mut(out, n), |v| v as f32);
+            }
+            (Prepared::Decode, dtype) => {
+                let out: &mut [f32] = view_mut(out, n);
+                for (i, o) in out.iter_mut().enumerate() {
+                    *o = match dtype {
+                        DType::U8 => f32::from(view::<u8>(x, n)[i]),
+                        DType::I8 => f32::from(view::<i8>(x, n)[i]),
+                        _ => view::<i32>(x, n)[i] as f32,
+                    };
+                }
+            }
+            (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
+                ops::bpool2d::run(pool, q, ty.shape, self.output.shape, x, minimum, out);
+            }
+            (Prepared::Pool(pool), dtype) => {
+                let to = self.output.shape;
+                match (pool.kind, dtype) {
+                    (PoolKind::Max, DType::I32) => {
+                        ops::pool2d::run_max::<i32>(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
+                    }
+                    (PoolKind::Max, _) => {
+                        ops::pool2d::run_max::<f32>(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
+                    }
+                    (PoolKind::Average, _) => {
+                        ops::pool2d::run_average(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
+                    }
+                }
+            }
+            (Prepared::Affine { center, scale, bias }, DType::F32) => {
+                let out = view_mut(out, n);
+                ops::affine::run(view::<f32>(x, n), |v| v, center, scale, bias, out);
+            }
+            (Prepared::Affine { center, scale, bias }, _) => {
+                let out = view_mut(out, n);
+                ops::affine::run(view::<i32>(x, n), |v| v as f32, center, scale, bias, out);
+            }
+            (Prepared::Activation(a), _) => ops::activation::run(*a, view(x, n), view_mut(out, n)),
+            (Prepared::Prelu(scale), _) => ops::prelu::run(view(x, n), scale, view_mut(out, n)),
+            (Prepared::Reshape, DType::Bits(q)) => {
+                ops::reshape::run_bits(q.planes(), ty.shape, self.output.shape, x, out);
+            }
+            (Prepared::Reshape, _) => out.copy_from_slice(x),
+            (Prepared::Softmax, _) => ops::softmax::run(c, view(x, n), view_mut(out, n)),
+            (Prepared::Argmax, DType::I32) => {
+                ops::argmax::run::<i32>(c, view(x, n), view_mut(out, outputs));
+            }
+            (Prepared::Argmax, _) => ops::argmax::run::<f32>(c, view(x, n), view_mut(out, outputs)),
+            _ => unreachable!("infer has refused this input"),
+        }
+    }
+
+    fn quantize(&self, q: &ops::Quantize, c: usize, x: impl Iterator<Item = f32>, out: &mut [u64]) {
+        match q.output {
+            DType::Bits(_) => ops::quantize::run_bits(q, c, x, out),
+            _ => ops::quantize::run_bytes(q, x, view_mut(out, self.output.shape.elements())),
+        }
+    }
+
+    fn elementwise(&self, op: Elementwise, batch: usize, values: &mut [u64]) {
+        let (a, b) = (self.inputs[0], self.inputs[1]);
+        let (a_range, b_range) = (a.range(batch), b.range(batch));
+        let out_range = self.place.range(batch);
+        let (a_words, b_words) = (a.ty.arena_words(), b.ty.arena_words());
+        let (an, bn) = (a.ty.shape.elements(), b.ty.shape.elements());
+        let run = |a: &[u64], b: &[u64], out: &mut [u64]| {
+            for ((a, b), out) in
+                a.chunks_exact(a_words).zip(b.chunks_exact(b_words)).zip(out.chunks_exact_mut(a_words))
+            {
+                match self.output.dtype {
+                    DType::F32 => op.run_f32(view(a, an), view(b, bn), view_mut(out, an)),
+                    _ => op.run_i32(view(a, an), view(b, bn), view_mut(out, an)),
+                }
+            }
+        };
+        if a.at == b.at {
+            let (a, out) = pair(values, a_range, out_range);
+            run(a, a, out);
+        } else {
+            let [a, b, out] = values
+                .get_disjoint_mut([a_range, b_range, out_range])
+                .expect("the planner keeps live values apart");
+            run(a, b, out);
+        }
+    }
+
+    fn concat(&self, batch: usize, values: &mut [u64]) {
+        let (c, out_words) = (self.output.shape.c, self.output.arena_words());
+        values[self.place.range(batch)].fill(0);
+        let mut at = 0;
+        for input in &self.inputs {
+            let (cx, n) = (input.ty.shape.c, input.ty.shape.elements());
+            let total = self.output.shape.elements();
+            let (x, out) = pair(values, input.range(batch), self.place.range(batch));
+            let images = x.chunks_exact(input.ty.arena_words()).zip(out.chunks_exact_mut(out_words));
+            for (x, out) in images {
+                match input.ty.dtype {
+                    DType::Bits(q) => ops::concat::run_bits(q.planes(), cx, x, at, c, out),
+                    DType::U8 | DType::I8 => {
+                        ops::concat::run::<u8>(cx, view(x, n), at, c, view_mut(out, total));
+                    }
+                    DType::I32 | DType::F32 => {
+                        ops::concat::run::<u32>(cx, view(x, n), at, c, view_mut(out, total));
+                    }
+                }
+            }
+            at += cx;
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Float GEMM for one register tile, and the multiply-add of depthwise convolution.
+//!
+//! Every output is one chain `acc = fma(a[k], b[k], acc)` with `k` ascending, whatever the
+//! instruction set, tile or thread count: floats are bit-exact across all of them.
+
+/// Verbs that an instruction set supplies. A vector is `LANES` floats.
+///
+/// # Safety
+/// Methods may only be called where the CPU has the instruction set.
+pub(super) unsafe trait FloatLanes {
+    const LANES: usize;
+    type V: Copy;
+    unsafe fn zero() -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    unsafe fn store(p: *mut f32, v: Self::V);
+    unsafe fn splat(x: f32) -> Self::V;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+type TileFn = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
+type MaddFn = unsafe fn(usize, *const f32, *const f32, *mut f32);
+
+/// Float GEMM of one instruction set.
+pub struct Fgemm {
+    /// Name, the same in benches and docs.
+    pub name: &'static str,
+    /// Rows of the wide tile.
+    pub mr: usize,
+    /// Columns of both tiles: a panel of weights is `[k][nr]` floats.
+    pub nr: usize,
+    pub(super) tile: [TileFn; 2],
+    pub(super) madd: MaddFn,
+}
+
+impl Fgemm {
+    /// `out[i * nr + j] = sum_k a[i][k] * b[k][j]` for `rows` rows of `a` (either `mr` or 1).
+    #[inline]
+    pub fn tile(&self, rows: usize, k: usize, a: &[f32], lda: usize, b: &[f32], out: &mut [f32]) {
+        assert!((rows == self.mr || rows == 1) && k > 0);
+        assert!(a.len() >= (rows - 1) * lda + k && b.len() >= k * self.nr);
+        assert!(out.len() >= rows * self.nr);
+        // SAFETY: an `Fgemm` is only reachable through `available()`, so the CPU has its instructions;
+        // the assertions bound every access: a[(rows-1)*lda + k-1], b[k*nr-1], out[rows*nr-1].
+        unsafe { self.tile[usize::from(rows == 1)](k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
+    }
+
+    /// `acc[i] = fma(x[i], w[i], acc[i])`.
+    #[inline]
+    pub fn madd(&self, x: &[f32], w: &[f32], acc: &mut [f32]) {
+        assert!(x.len() == acc.len() && w.len() == acc.len());
+        // SAFETY: reachable only on a CPU with these instructions; the three lengths are equal.
+        unsafe { (self.madd)(acc.len(), x.as_ptr(), w.as_ptr(), acc.as_mut_ptr()) }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn tile<L: FloatLanes, const MR: usize, const NV: usize>(
+    k: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    out: *mut f32,
+) {
+    // SAFETY: the caller bounds `a`, `b` and `out` (see `Fgemm::tile`).
+    unsafe {
+        let mut acc = [[L::zero(); NV]; MR];
+        for kk in 0..k {
+            let mut bv = [L::zero(); NV];
+            for j in 0..NV {
+                bv[j] = L::load(b.add((kk * NV + j) * L::LANES));
+            }
+            for i in 0..MR {
+                let av = L::splat(*a.add(i * lda + kk));
+                for j in 0..NV {
+                    acc[i][j] = L::fma(av, bv[j], acc[i][j]);
+                }
+            }
+        }
+        for i in 0..MR {
+            for j in 0..NV {
+                L::store(out.add((i * NV + j) * L::LANES), acc[i][j]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn madd<L: FloatLanes>(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
+    // SAFETY: the caller guarantees `n` floats behind each pointer (see `Fgemm::madd`).
+    unsafe {
+        let whole = n - n % L::LANES;
+        let mut i = 0;
+        while i < whole {
+            let v = L::fma(L::load(x.add(i)), L::load(w.add(i)), L::load(acc.add(i)));
+            L::store(acc.add(i), v);
+            i += L::LANES;
+        }
+        while i < n {
+            *acc.add(i) = super::scalar::fma(*x.add(i), *w.add(i), *acc.add(i));
+            i += 1;
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The ops: a closed set. Each has one page, always in the same order: attributes and maths, `infer`
+//! (shape), `reference` (the specification), `run` (the fast path), `cases` (for tests and benches).
+
+pub mod activation;
+pub mod affine;
+pub mod argmax;
+pub mod bconv2d;
+pub mod bdense;
+pub mod bpool2d;
+pub mod concat;
+pub mod conv2d;
+pub mod decode;
+pub mod dense;
+pub mod elementwise;
+pub mod pool2d;
+pub mod prelu;
+pub mod quantize;
+pub mod reshape;
+pub mod sign;
+pub mod softmax;
+pub mod threshold;
+pub mod transform;
+pub mod window;
+
+#[cfg(feature = "alloc")]
+use crate::model::{Error, Params, Tensor};
+#[cfg(feature = "alloc")]
+use crate::types::ValueType;
+#[cfg(feature = "alloc")]
+use alloc::{format, vec::Vec};
+
+pub use activation::Activation;
+pub use bconv2d::BConv2d;
+pub use bdense::BDense;
+pub use bpool2d::BPool2d;
+pub use conv2d::Conv2d;
+pub use elementwise::Elementwise;
+pub use pool2d::{Pool2d, PoolKind};
+pub use quantize::{Quantize, Rounding};
+pub use reshape::Reshape;
+pub use sign::{Sign, Zero};
+pub use threshold::Threshold;
+pub use window::Window;
+
+/// Every op that a model can contain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "op", rename_all = "snake_case"))]
+pub enum Op {
+    /// Sign of numbers, as bits.
+    Sign(Sign),
+    /// Per-channel thresholds to bits or k-bit levels.
+    Threshold(Threshold),
+    /// Rounds to integers.
+    Quantize(Quantize),
+    /// Integers of any format to floats.
+    Decode,
+    /// Convolution of integer activations (1 to 8 bits) with 1- to 8-bit weights.
+    BConv2d(BConv2d),
+    /// Dense layer of integer activations with 1- to 8-bit weights.
+    BDense(BDense),
+    /// Float convolution, depthwise included.
+    Conv2d(Conv2d),
+    /// Float dense layer.
+    Dense,
+    /// Maximum or minimum of bit-packed values over a window.
+    BPool2d(BPool2d),
+    /// Maximum or average of numbers over a window.
+    Pool2d(Pool2d),
+    /// `(x - center) * scale + bias` per channel.
+    Affine,
+    /// A function of one number.
+    Activation(Activation),
+    /// `x >= 0 ? x : x * scale` per channel.
+    Prelu,
+    /// Sum of two values.
+    Add,
+    /// Product of two values.
+    Mul,
+    /// Joins values along the channels.
+    Concat,
+    /// The same elements in another shape.
+    Reshape(Reshape),
+    /// `exp(x) / sum(exp(x))` over the channels.
+    Softmax,
+    /// Index of the first largest channel.
+    Argmax,
+}
+
+#[cfg(feature = "alloc")]
+impl Op {
+    /// Name as in the model file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Sign(_) => "sign",
+            Op::Threshold(_) => "threshold",
+            Op::Quantize(_) => "quantize",
+            Op::Decode => "decode",
+            Op::BConv2d(_) => "b_conv2d",
+            Op::BDense(_) => "b_dense",
+            Op::Conv2d(_) => "conv2d",
+            Op::Dense => "dense",
+            Op::BPool2d(_) => "b_pool2d",
+            Op::Pool2d(_) => "pool2d",
+            Op::Affine => "affine",
+            Op::Activation(_) => "activation",
+            Op::Prelu => "prelu",
+            Op::Add => "add",
+            Op::Mul => "mul",
+            Op::Concat => "concat",
+            Op::Reshape(_) => "reshape",
+            Op::Softmax => "softmax",
+            Op::Argmax => "argmax",
+        }
+    }
+
+    /// Number of inputs: `Some(n)`, or `None` for one or more.
+    pub fn arity(&self) -> Option<usize> {
+        match self {
+            Op::Add | Op::Mul => Some(2),
+            Op::Concat => None,
+            _ => Some(1),
+        }
+    }
+
+    /// Roles of the constants that the op may have.
+    pub fn roles(&self) -> &'static [&'static str] {
+        match self {
+            Op::BConv2d(_) | Op::BDense(_) => &Params::<()>::ROLES,
+            Op::Conv2d(_) | Op::Dense => &["weight", "bias"],
+            Op::Threshold(_) => &["thresholds", "flips"],
+            Op::BPool2d(_) => &["flips"],
+            Op::Affine => &["center", "scale", "bias"],
+            Op::Prelu => &["scale"],
+            _ => &[],
+        }
+    }
+
+    /// Type of the output, given the inputs and constants.
+    ///
+    /// # Errors
+    /// Says in one sentence what does not fit.
+    pub fn infer(&self, inputs: &[ValueType], params: &Params<Tensor<'_>>) -> Result<ValueType, Error> {
+        let arity_fits = match self.arity() {
+            Some(n) => inputs.len() == n,
+            None => !inputs.is_empty(),
+        };
+        if !arity_fits {
+            return Err(Error(format!("has {} inputs", inputs.len())));
+        }
+        if let Some((role, _)) = params.each().find(|(role, _)| !self.roles().contains(role)) {
+            return Err(Error(format!("takes no {role}")));
+        }
+        let x = inputs[0];
+        match self {
+            Op::Sign(_) => sign::infer(x),
+            Op::Threshold(t) => threshold::infer(t, x, params),
+            Op::Quantize(q) => quantize::infer(q, x),
+            Op::Decode => decode::infer(x),
+            Op::BConv2d(c) => bconv2d::infer(c, x, params),
+            Op::BDense(d) => bdense::infer(d, x, params),
+            Op::Conv2d(c) => conv2d::infer(c, x, params),
+            Op::Dense => dense::infer(x, params),
+            Op::BPool2d(p) => bpool2d::infer(p, x, params),
+            Op::Pool2d(p) => pool2d::infer(p, x),
+            Op::Affine => affine::infer(x, params),
+            Op::Activation(a) => activation::infer(a, x),
+            Op::Prelu => prelu::infer(x, params),
+            Op::Add | Op::Mul => elementwise::infer(inputs),
+            Op::Concat => concat::infer(inputs),
+            Op::Reshape(r) => reshape::infer(r, x),
+            Op::Softmax => softmax::infer(x),
+            Op::Argmax => argmax::infer(x),
+        }
+    }
+}
+
+/// The cases of every op.
+#[cfg(feature = "alloc")]
+#[doc(hidden)]
+pub fn cases() -> Vec<crate::cases::Case> {
+    [
+        sign::cases(),
+        threshold::cases(),
+        quantize::cases(),
+        decode::cases(),
+        bconv2d::cases(),
+        bdense::cases(),
+        conv2d::cases(),
+        dense::cases(),
+        bpool2d::cases(),
+        pool2d::cases(),
+        affine::cases(),
+        activation::cases(),
+        prelu::cases(),
+        elementwise::cases(),
+        concat::cases(),
+        reshape::cases(),
+        softmax::cases(),
+        argmax::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Refuses everything but floats.
+#[cfg(feature = "alloc")]
+fn floats_only(x: ValueType) -> Result<ValueType, Error> {
+    match x.dtype {
+        crate::types::DType::F32 => Ok(x),
+        other => Err(Error(format!("needs f32 input, not {other}: decode it first"))),
+    }
+}

@@ -1,0 +1,156 @@
+//! Maximum or average of numbers over a window.
+//!
+//! Padding is left out of a maximum. An average divides the sum of the real taps, added in order, by
+//! the number of real taps, or of all taps where `count_pad` is set.
+
+use super::Window;
+use crate::types::Shape;
+
+/// Which reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum PoolKind {
+    /// Largest tap.
+    Max,
+    /// Mean of the taps; floats only.
+    Average,
+}
+
+/// Attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Pool2d {
+    /// Which reduction.
+    pub kind: PoolKind,
+    /// The sliding window.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub window: Window,
+    /// An average counts the padding as zeros.
+    pub count_pad: bool,
+}
+
+/// Largest taps of one image.
+pub fn run_max<T: Copy + PartialOrd>(pool: &Pool2d, input: Shape, output: Shape, x: &[T], out: &mut [T]) {
+    let c = input.c;
+    for (i, out) in out.chunks_exact_mut(c).take(output.pixels()).enumerate() {
+        let mut first = true;
+        pool.window.for_each_tap(input, i / output.w, i % output.w, |_, pixel| {
+            let Some(pixel) = pixel else { return };
+            let x = &x[pixel * c..][..c];
+            if first {
+                out.copy_from_slice(x);
+                first = false;
+            } else {
+                for (o, x) in out.iter_mut().zip(x) {
+                    *o = if *x > *o { *x } else { *o };
+                }
+            }
+        });
+    }
+}
+
+/// Averages of one image.
+pub fn run_average(pool: &Pool2d, input: Shape, output: Shape, x: &[f32], out: &mut [f32]) {
+    let c = input.c;
+    for (i, out) in out.chunks_exact_mut(c).take(output.pixels()).enumerate() {
+        out.fill(0.0);
+        let mut real = 0;
+        pool.window.for_each_tap(input, i / output.w, i % output.w, |_, pixel| {
+            let Some(pixel) = pixel else { return };
+            real += 1;
+            for (o, x) in out.iter_mut().zip(&x[pixel * c..][..c]) {
+                *o += *x;
+            }
+        });
+        let taps = if pool.count_pad { pool.window.taps() } else { real } as f32;
+        for o in out {
+            *o /= taps;
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+pub use with_alloc::*;
+
+#[cfg(feature = "alloc")]
+mod with_alloc {
+    use super::*;
+    use crate::cases::{Case, map};
+    use crate::model::Error;
+    use crate::ops::Op;
+    use crate::reference::Values;
+    use crate::types::{DType, ValueType};
+    use alloc::{format, vec::Vec};
+
+    /// Type of the output.
+    pub fn infer(p: &Pool2d, x: ValueType) -> Result<ValueType, Error> {
+        match (p.kind, x.dtype) {
+            (_, DType::F32) | (PoolKind::Max, DType::I32) => {}
+            (kind, other) => return Err(Error(format!("cannot take the {kind:?} of {other}"))),
+        }
+        let [h, w] = p.window.pool_output(x.shape)?;
+        Ok(ValueType::new(Shape::new(h, w, x.shape.c), x.dtype))
+    }
+
+    /// The specification.
+    pub fn reference(pool: &Pool2d, x: ValueType, v: &Values, out: ValueType) -> Values {
+        fn windows<T: Copy>(
+            pool: &Pool2d,
+            x: ValueType,
+            v: &[T],
+            out: ValueType,
+            reduce: impl Fn(Vec<T>) -> T,
+        ) -> Vec<T> {
+            let mut all = Vec::new();
+            for i in 0..out.shape.elements() {
+                let (pixel, c) = (i / x.shape.c, i % x.shape.c);
+                let mut taps = Vec::new();
+                pool.window.for_each_tap(x.shape, pixel / out.shape.w, pixel % out.shape.w, |_, p| {
+                    taps.extend(p.map(|p| v[p * x.shape.c + c]));
+                });
+                all.push(reduce(taps));
+            }
+            all
+        }
+        match (pool.kind, v) {
+            (PoolKind::Max, Values::Int(v)) => {
+                let max = |t: Vec<i32>| t.into_iter().max().expect("checked by infer");
+                Values::Int(windows(pool, x, v, out, max))
+            }
+            (PoolKind::Max, Values::F32(v)) => {
+                let max = |t: Vec<f32>| t.into_iter().fold(f32::NEG_INFINITY, f32::max);
+                Values::F32(windows(pool, x, v, out, max))
+            }
+            (PoolKind::Average, v) => {
+                let mean = |t: Vec<f32>| {
+                    let n = if pool.count_pad { pool.window.taps() } else { t.len() };
+                    t.into_iter().fold(0.0, |a, b| a + b) / n as f32
+                };
+                Values::F32(windows(pool, x, v.f32(), out, mean))
+            }
+        }
+    }
+
+    /// Kinds, padding, uneven windows.
+    pub fn cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        for window in [
+            Window::square(2, 2, 0),
+            Window::square(3, 2, 1),
+            Window { kernel: [3, 2], stride: [1, 3], dilation: [1, 2], pad: [2, 0, 0, 1] },
+            Window { kernel: [7, 6], stride: [1, 1], dilation: [1, 1], pad: [0; 4] },
+        ] {
+            for (kind, count_pad, d) in [
+                (PoolKind::Max, false, DType::F32),
+                (PoolKind::Max, false, DType::I32),
+                (PoolKind::Average, false, DType::F32),
+                (PoolKind::Average, true, DType::F32),
+            ] {
+                let op = Op::Pool2d(Pool2d { kind, window, count_pad });
+                cases.push(Case::new(&format!("{window:?} {d}"), op, &[map(7, 6, 11, d)]));
+            }
+        }
+        cases
+    }
+}

@@ -1,0 +1,90 @@
+//! The window that a convolution or pool slides over a map.
+
+use crate::types::Shape;
+
+/// Kernel size, stride, dilation and padding.
+///
+/// Output rows: `(h + top + bottom - dilation * (kernel - 1) - 1) / stride + 1`; columns likewise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Window {
+    /// Rows, columns.
+    pub kernel: [usize; 2],
+    /// Down, right.
+    pub stride: [usize; 2],
+    /// Distance of neighbouring taps, down and right.
+    pub dilation: [usize; 2],
+    /// Top, left, bottom, right.
+    pub pad: [usize; 4],
+}
+
+impl Window {
+    /// A square window.
+    pub const fn square(kernel: usize, stride: usize, pad: usize) -> Self {
+        Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad: [pad; 4] }
+    }
+    /// A window that covers a whole map once.
+    pub const fn whole(shape: Shape) -> Self {
+        Window { kernel: [shape.h, shape.w], stride: [1; 2], dilation: [1; 2], pad: [0; 4] }
+    }
+    /// Taps of the kernel.
+    pub const fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+    /// Input row of tap row `ky` for output row `oy`, or `None` in the padding.
+    #[inline]
+    pub fn row(&self, oy: usize, ky: usize, h: usize) -> Option<usize> {
+        (oy * self.stride[0] + ky * self.dilation[0]).checked_sub(self.pad[0]).filter(|y| *y < h)
+    }
+    /// Input column of tap column `kx` for output column `ox`, or `None` in the padding.
+    #[inline]
+    pub fn col(&self, ox: usize, kx: usize, w: usize) -> Option<usize> {
+        (ox * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pad[1]).filter(|x| *x < w)
+    }
+    /// Calls `f(tap, input pixel)` for every tap of output `(oy, ox)`; the pixel is `None` in the padding.
+    #[inline]
+    pub fn for_each_tap(&self, input: Shape, oy: usize, ox: usize, mut f: impl FnMut(usize, Option<usize>)) {
+        for ky in 0..self.kernel[0] {
+            let y = self.row(oy, ky, input.h);
+            for kx in 0..self.kernel[1] {
+                let x = self.col(ox, kx, input.w);
+                f(ky * self.kernel[1] + kx, y.zip(x).map(|(y, x)| y * input.w + x));
+            }
+        }
+    }
+
+    /// Rows and columns of the output.
+    ///
+    /// # Errors
+    /// When a size is zero or absurd, or the window does not fit into the padded map.
+    #[cfg(feature = "alloc")]
+    pub fn output(&self, input: Shape) -> Result<[usize; 2], crate::model::Error> {
+        use alloc::format;
+        const LARGEST: usize = 1 << 16;
+        let positive = [self.kernel, self.stride, self.dilation].into_iter().flatten();
+        if positive.chain([1]).any(|v| v == 0 || v > LARGEST) || self.pad.iter().any(|p| *p > LARGEST) {
+            return Err("has a kernel, stride, dilation or padding of 0 or above 65536".into());
+        }
+        let one = |size: usize, i: usize| {
+            let extent = self.dilation[i] * (self.kernel[i] - 1) + 1;
+            let padded = size + self.pad[i] + self.pad[i + 2];
+            Some(padded.checked_sub(extent)? / self.stride[i] + 1)
+        };
+        match (one(input.h, 0), one(input.w, 1)) {
+            (Some(h), Some(w)) => Ok([h, w]),
+            _ => Err(crate::model::Error(format!(
+                "its {} x {} window does not fit into a {} x {} map",
+                self.kernel[0], self.kernel[1], input.h, input.w
+            ))),
+        }
+    }
+
+    /// As [`Window::output`], and every window must cover at least one real pixel.
+    #[cfg(feature = "alloc")]
+    pub fn pool_output(&self, input: Shape) -> Result<[usize; 2], crate::model::Error> {
+        let [h, w] = self.output(input)?;
+        let rows = (0..h).all(|oy| (0..self.kernel[0]).any(|k| self.row(oy, k, input.h).is_some()));
+        let cols = (0..w).all(|ox| (0..self.kernel[1]).any(|k| self.col(ox, k, input.w).is_some()));
+        if rows && cols { Ok([h, w]) } else { Err("has windows that lie wholly in the padding".into()) }
+    }
+}

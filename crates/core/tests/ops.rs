@@ -1,0 +1,143 @@
+//! Every op case, on every kernel rung of this machine, in batches of 1 and 3, equals the reference.
+
+use onebit_core::cases::{self, Rng};
+use onebit_core::exec::Executor;
+use onebit_core::model::{Model, Node};
+use onebit_core::ops::{Op, Reshape};
+use onebit_core::reference::{self, Values};
+use onebit_core::{Shape, ValueType, kernels, ops};
+
+/// One-node model of a case. Only the first input can be the network input, so cases with several
+/// inputs of one type read it several times; see `several_inputs` for different ones.
+fn model(case: &cases::Case) -> Option<Model<'static>> {
+    if case.inputs.iter().any(|t| *t != case.inputs[0]) {
+        return None;
+    }
+    let node = Node {
+        name: "op".into(),
+        op: case.op,
+        inputs: vec![0; case.inputs.len()],
+        params: case.params.clone(),
+    };
+    Some(Model::new(case.inputs[0], vec![node]).unwrap_or_else(|e| panic!("{}: {e}", case.name)))
+}
+
+fn check(name: &str, model: &Model<'_>, images: &[Values]) {
+    let want: Vec<Values> = images.iter().map(|v| reference::run(model, v.clone()).unwrap()).collect();
+    for rung in kernels::available() {
+        let exec = Executor::new(model, rung).unwrap();
+        let mut arena = vec![u64::MAX; exec.arena_words(images.len())];
+        let packed: Vec<u64> = images.iter().flat_map(|v| cases::pack(model.input(), v)).collect();
+        exec.input_mut(&mut arena, images.len()).copy_from_slice(&packed);
+        exec.run(images.len(), &mut arena, |_| {});
+        let words = model.output().arena_words();
+        let got = exec.output_of(&arena, images.len()).chunks(words);
+        for (i, (got, want)) in got.zip(&want).enumerate() {
+            let got = cases::unpack(model.output(), got);
+            assert_eq!(&got, want, "{name}, image {i}, on {}", rung.isa);
+            // Padding bits must be 0, so compare the packed words as well.
+        }
+    }
+}
+
+#[test]
+fn every_case_equals_the_reference() {
+    let mut rng = Rng::new(42);
+    let mut run = 0;
+    for case in ops::cases() {
+        let Some(model) = model(&case) else { continue };
+        let mut images: Vec<Values> = (0..3).map(|_| rng.values(case.inputs[0])).collect();
+        check(&case.name, &model, &images[..1]);
+        images.extend(cases::special_values(case.inputs[0]));
+        check(&case.name, &model, &images);
+        run += 1;
+    }
+    assert!(run > 300, "only {run} cases");
+}
+
+/// Cases whose inputs differ: split one long vector input into the inputs by reshapes and thresholds is
+/// not possible in general, so the other inputs come from dense layers.
+#[test]
+fn inputs_of_different_shapes_equal_the_reference() {
+    let mut rng = Rng::new(43);
+    let mut run = 0;
+    for case in ops::cases() {
+        if case.inputs.iter().all(|t| *t == case.inputs[0]) || !is_dense_output(&case.inputs) {
+            continue;
+        }
+        let source = cases::map(1, 1, 9, onebit_core::DType::BIT);
+        let mut nodes = Vec::new();
+        let mut ids = Vec::new();
+        for (i, t) in case.inputs.iter().enumerate() {
+            let n = t.shape.elements();
+            let mut params = onebit_core::model::Params::default();
+            params.weight = Some(rng.weights(n, 9, onebit_core::Quant::BIT));
+            if let onebit_core::DType::Bits(q) = t.dtype {
+                params.thresholds = Some(rng.thresholds(n, q.levels() - 1, 4));
+            }
+            let dense = Op::BDense(ops::BDense { output: t.dtype });
+            nodes.push(Node { name: format!("d{i}"), op: dense, inputs: vec![0], params });
+            let shape = Op::Reshape(Reshape { shape: t.shape });
+            let at = nodes.len();
+            nodes.push(Node {
+                name: format!("r{i}"),
+                op: shape,
+                inputs: vec![at],
+                params: Default::default(),
+            });
+            ids.push(at + 1);
+        }
+        nodes.push(Node { name: "op".into(), op: case.op, inputs: ids, params: case.params.clone() });
+        let model = Model::new(source, nodes).unwrap();
+        let images: Vec<Values> = (0..3).map(|_| rng.values(source)).collect();
+        check(&case.name, &model, &images);
+        run += 1;
+    }
+    assert!(run >= 6, "only {run} cases");
+}
+
+fn is_dense_output(types: &[ValueType]) -> bool {
+    use onebit_core::DType;
+    types.iter().all(|t| matches!(t.dtype, DType::Bits(_) | DType::F32 | DType::I32))
+}
+
+#[test]
+fn padding_bits_of_outputs_are_zero() {
+    let mut rng = Rng::new(44);
+    for case in ops::cases() {
+        let Some(model) = model(&case) else { continue };
+        let out = model.output();
+        let onebit_core::DType::Bits(_) = out.dtype else { continue };
+        let image = rng.values(case.inputs[0]);
+        for rung in kernels::available() {
+            let exec = Executor::new(&model, rung).unwrap();
+            let mut arena = vec![u64::MAX; exec.arena_words(1)];
+            exec.input_mut(&mut arena, 1).copy_from_slice(&cases::pack(case.inputs[0], &image));
+            exec.run(1, &mut arena, |_| {});
+            let words = exec.output_of(&arena, 1);
+            assert_eq!(words, cases::pack(out, &cases::unpack(out, words)), "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn rungs_are_found_by_name_and_scalar_is_last() {
+    assert_eq!(kernels::ALL.last().unwrap().isa, "scalar");
+    for k in kernels::available() {
+        assert_eq!(kernels::named(k.isa).unwrap().isa, k.isa);
+    }
+    assert!(kernels::named("mmx").is_none());
+}
+
+#[test]
+fn models_refuse_what_does_not_fit() {
+    let input = cases::map(4, 4, 8, onebit_core::DType::F32);
+    let node = |op, inputs| Node { name: "n".into(), op, inputs, params: Default::default() };
+    let later = Model::new(input, vec![node(Op::Decode, vec![1])]).unwrap_err();
+    assert!(later.to_string().contains("not made before it"), "{later}");
+    let missing = Model::new(input, vec![node(Op::Dense, vec![0])]).unwrap_err();
+    assert!(missing.to_string().contains("layer 'n' (dense): has no weight"), "{missing}");
+    let huge = ValueType::new(Shape::new(1 << 20, 1 << 20, 1 << 40), onebit_core::DType::F32);
+    assert!(Model::new(huge, vec![node(Op::Softmax, vec![0])]).is_err());
+    assert!(Model::new(input, vec![]).is_err());
+}

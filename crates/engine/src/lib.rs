@@ -1,0 +1,18 @@
+//! onebit imports, optimises and runs 1-bit and k-bit neural networks.
+//!
+//! Data flows one way: [`import`] makes a [`Graph`], [`passes`] fuse it, it becomes a
+//! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod graph;
+pub mod image;
+pub mod meta;
+pub mod session;
+
+pub use crate::error::{Error, Result};
+pub use crate::graph::Graph;
+pub use crate::image::Image;
+pub use crate::meta::Meta;
+pub use crate::session::{Options, Output, Session};
+pub use onebit_core as core;

@@ -1,0 +1,321 @@
+//! Runs a model: batches, threads, and memory that is reused.
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::meta::Meta;
+use onebit_core::exec::Executor;
+use onebit_core::kernels::{self, Kernels};
+use onebit_core::model::Model;
+use onebit_core::types::{DType, ValueType};
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+/// How to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Threads; 0 means one for each core.
+    pub threads: usize,
+    /// Name of a kernel rung; otherwise the variable `ONEBIT_ISA`, otherwise the best of this CPU.
+    pub isa: Option<String>,
+}
+
+/// Elements of network inputs, image after image, `[h][w][c]` each.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    /// Numbers, as the network takes them.
+    F32(&'a [f32]),
+    /// Pixels; they are normalised where the network takes floats.
+    Pixels(&'a [u8]),
+}
+
+impl Elements<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Elements::F32(v) => v.len(),
+            Elements::Pixels(v) => v.len(),
+        }
+    }
+    fn slice(&self, range: std::ops::Range<usize>) -> Elements<'_> {
+        match self {
+            Elements::F32(v) => Elements::F32(&v[range]),
+            Elements::Pixels(v) => Elements::Pixels(&v[range]),
+        }
+    }
+}
+
+/// The scores of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// One score for each class.
+    pub scores: Vec<f32>,
+}
+
+impl Output {
+    /// Index of the first largest score.
+    pub fn class(&self) -> usize {
+        top(&self.scores, 1)[0]
+    }
+    /// Indices of the `k` largest scores, best first; ties go to the lower index.
+    pub fn top(&self, k: usize) -> Vec<usize> {
+        top(&self.scores, k)
+    }
+}
+
+/// Indices of the `k` largest scores, best first; ties go to the lower index.
+pub fn top(scores: &[f32], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order.truncate(k.max(1));
+    order
+}
+
+/// A network ready to run. It can be shared between threads.
+pub struct Session {
+    executor: Executor,
+    meta: Meta,
+    /// Images that one thread runs at a time.
+    chunk: usize,
+    pool: Option<rayon::ThreadPool>,
+    arenas: Mutex<Vec<Vec<u64>>>,
+}
+
+impl Session {
+    /// Prepares a model.
+    ///
+    /// # Errors
+    /// When the rung is unknown here, or threads cannot be started.
+    pub fn new(model: &Model<'_>, meta: Meta, options: &Options) -> Result<Self> {
+        let executor = Executor::new(model, kernels(options.isa.as_deref())?)?;
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = if options.threads == 0 { cores } else { options.threads };
+        let pool = (threads > 1)
+            .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
+            .transpose()
+            .map_err(|e| Error::Input(format!("cannot start {threads} threads: {e}")))?;
+        // Images that share weights while those are in cache, in arenas that stay in cache.
+        let image_bytes = (executor.arena_words(2) - executor.arena_words(1)) * 8;
+        let chunk = ((256 << 10) / image_bytes.max(1)).clamp(1, 64);
+        Ok(Session { executor, meta, chunk, pool, arenas: Mutex::new(Vec::new()) })
+    }
+
+    /// Type of the network's input.
+    pub fn input(&self) -> ValueType {
+        self.executor.input()
+    }
+    /// Type of the network's output.
+    pub fn output(&self) -> ValueType {
+        self.executor.output()
+    }
+    /// Facts about the network.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    /// The prepared ops.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+    /// Name of the kernel rung.
+    pub fn isa(&self) -> &'static str {
+        self.executor.kernels().isa
+    }
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+    }
+    /// Name of class `i`, or its number.
+    pub fn class_name(&self, i: usize) -> String {
+        self.meta.classes.get(i).cloned().unwrap_or_else(|| i.to_string())
+    }
+
+    /// Classifies one picture.
+    ///
+    /// # Errors
+    /// When the network does not take pictures.
+    pub fn run(&self, image: &Image) -> Result<Output> {
+        Ok(self.run_images(std::slice::from_ref(image))?.remove(0))
+    }
+
+    /// Classifies pictures of any size, on all threads.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_images(&self, images: &[Image]) -> Result<Vec<Output>> {
+        let shape = self.input().shape;
+        let mut pixels = Vec::with_capacity(images.len() * shape.elements());
+        for image in images {
+            pixels.extend_from_slice(&image.fit(shape, &self.meta.input)?.pixels);
+        }
+        self.run_elements(Elements::Pixels(&pixels))
+    }
+
+    /// Runs network inputs, on all threads.
+    ///
+    /// # Errors
+    /// When the elements are not a whole number of inputs, or do not fit the input's format.
+    pub fn run_elements(&self, inputs: Elements<'_>) -> Result<Vec<Output>> {
+        let classes = self.output().shape.elements();
+        let images = inputs.len() / self.input().shape.elements();
+        let mut scores = vec![0.0; images * classes];
+        self.run_into(inputs, &mut scores)?;
+        Ok(scores.chunks(classes).map(|s| Output { scores: s.to_vec() }).collect())
+    }
+
+    /// Runs network inputs and writes the outputs one after the other. With one thread, this allocates
+    /// nothing after the first call.
+    ///
+    /// # Errors
+    /// As [`Session::run_elements`]; also when `out` has the wrong length.
+    pub fn run_into(&self, inputs: Elements<'_>, out: &mut [f32]) -> Result<()> {
+        let (per_image, scores) = (self.input().shape.elements(), self.output().shape.elements());
+        if !inputs.len().is_multiple_of(per_image) {
+            return Err(Error::Input(format!(
+                "{} elements are not a whole number of {} inputs",
+                inputs.len(),
+                self.input().shape
+            )));
+        }
+        let images = inputs.len() / per_image;
+        if out.len() != images * scores {
+            return Err(Error::Input(format!(
+                "{} outputs need {} elements, not {}",
+                images,
+                images * scores,
+                out.len()
+            )));
+        }
+        let piece = self.chunk.min(images.div_ceil(self.threads())).max(1);
+        let run = |i: usize, out: &mut [f32]| {
+            let n = out.len() / scores;
+            let first = i * piece;
+            self.run_chunk(inputs.slice(first * per_image..(first + n) * per_image), n, out)
+        };
+        match &self.pool {
+            Some(pool) if images > 1 => pool.install(|| {
+                out.par_chunks_mut(piece * scores).enumerate().try_for_each(|(i, out)| run(i, out))
+            }),
+            _ => out.chunks_mut(piece * scores).enumerate().try_for_each(|(i, out)| run(i, out)),
+        }
+    }
+
+    fn run_chunk(&self, inputs: Elements<'_>, n: usize, out: &mut [f32]) -> Result<()> {
+        self.with_arena(|arena| {
+            self.put_inputs(inputs, n, arena)?;
+            self.executor.run(n, arena, |_| {});
+            let ty = self.output();
+            let values = self.executor.output_of(arena, n).chunks_exact(ty.arena_words());
+            for (words, out) in values.zip(out.chunks_exact_mut(ty.shape.elements())) {
+                read_output(ty, words, out);
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs one input `warm` times and then once more, calling `after` after each step of the last run.
+    pub fn profile(&self, inputs: Elements<'_>, mut after: impl FnMut(usize)) -> Result<()> {
+        self.with_arena(|arena| {
+            self.put_inputs(inputs, 1, arena)?;
+            self.executor.run(1, arena, &mut after);
+            Ok(())
+        })
+    }
+
+    fn with_arena<T>(&self, f: impl FnOnce(&mut [u64]) -> T) -> T {
+        let lock = || self.arenas.lock().unwrap_or_else(|e| e.into_inner());
+        let taken = lock().pop();
+        let mut arena = taken.unwrap_or_else(|| vec![0; self.executor.arena_words(self.chunk)]);
+        let result = f(&mut arena);
+        lock().push(arena);
+        result
+    }
+
+    fn put_inputs(&self, inputs: Elements<'_>, n: usize, arena: &mut [u64]) -> Result<()> {
+        let ty = self.input();
+        let per_image = ty.shape.elements();
+        let place = self.executor.input_mut(arena, n).chunks_exact_mut(ty.arena_words());
+        for (i, words) in place.enumerate() {
+            self.put_input(inputs.slice(i * per_image..(i + 1) * per_image), words)?;
+        }
+        Ok(())
+    }
+
+    fn put_input(&self, input: Elements<'_>, words: &mut [u64]) -> Result<()> {
+        let ty = self.input();
+        let n = ty.shape.elements();
+        match (ty.dtype, input) {
+            (DType::F32, Elements::F32(v)) => {
+                if let Some(bad) = v.iter().find(|x| !x.is_finite()) {
+                    return Err(Error::Input(format!("the input contains {bad}")));
+                }
+                bytemuck::cast_slice_mut::<u64, f32>(words)[..n].copy_from_slice(v);
+            }
+            (DType::F32, Elements::Pixels(v)) => {
+                let out = &mut bytemuck::cast_slice_mut::<u64, f32>(words)[..n];
+                let c = ty.shape.c;
+                for channel in 0..c {
+                    let (mean, std) = self.meta.input.normalisation(channel);
+                    for (o, p) in out[channel..].iter_mut().step_by(c).zip(v[channel..].iter().step_by(c)) {
+                        *o = (f32::from(*p) - mean) / std;
+                    }
+                }
+            }
+            (DType::U8, Elements::Pixels(v)) => {
+                bytemuck::cast_slice_mut::<u64, u8>(words)[..n].copy_from_slice(v);
+            }
+            (DType::U8, Elements::F32(v)) => {
+                let out = &mut bytemuck::cast_slice_mut::<u64, u8>(words)[..n];
+                for (o, x) in out.iter_mut().zip(v) {
+                    *o = *x as u8;
+                    if f32::from(*o) != *x {
+                        return Err(Error::Input(format!(
+                            "the network takes pixels, whole numbers from 0 to 255, but the input contains {x}"
+                        )));
+                    }
+                }
+            }
+            (other, _) => {
+                return Err(Error::Input(format!("inputs of format {other} are not supported")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_output(ty: ValueType, words: &[u64], out: &mut [f32]) {
+    let n = ty.shape.elements();
+    match ty.dtype {
+        DType::F32 => out.copy_from_slice(&bytemuck::cast_slice(words)[..n]),
+        DType::I32 => {
+            for (o, v) in out.iter_mut().zip(bytemuck::cast_slice::<u64, i32>(words)) {
+                *o = *v as f32;
+            }
+        }
+        DType::U8 => {
+            for (o, v) in out.iter_mut().zip(bytemuck::cast_slice::<u64, u8>(words)) {
+                *o = f32::from(*v);
+            }
+        }
+        DType::I8 => {
+            for (o, v) in out.iter_mut().zip(bytemuck::cast_slice::<u64, i8>(words)) {
+                *o = f32::from(*v);
+            }
+        }
+        DType::Bits(q) => {
+            onebit_core::ops::decode::run_bits(q, ty.shape, words, out, |v| v as f32);
+        }
+    }
+}
+
+/// The rung called `isa`, else the one that `ONEBIT_ISA` names, else the best.
+///
+/// # Errors
+/// When this build or CPU has no such rung.
+pub fn kernels(isa: Option<&str>) -> Result<&'static Kernels> {
+    let variable = std::env::var("ONEBIT_ISA").ok().filter(|v| !v.is_empty());
+    let Some(name) = isa.or(variable.as_deref()) else {
+        return Ok(kernels::best());
+    };
+    kernels::named(name).ok_or_else(|| {
+        let known: Vec<&str> = kernels::available().map(|k| k.isa).collect();
+        Error::Input(format!("no kernels called '{name}' here; this machine runs {}", known.join(", ")))
+    })
+}
