@@ -21,7 +21,7 @@ mod simd128;
 #[cfg(feature = "alloc")]
 pub use aligned::Aligned;
 pub use bgemm::{Bgemm, MAX_TILE};
-pub use fgemm::Fgemm;
+pub use fgemm::{Fgemm, MAX_FLOAT_TILE};
 
 /// The kernels of one instruction set.
 pub struct Kernels {
