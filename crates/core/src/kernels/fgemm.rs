@@ -3,6 +3,9 @@
 //! Every output is one chain `acc = fma(a[k], b[k], acc)` with `k` ascending, whatever the
 //! instruction set, tile or thread count: floats are bit-exact across all of them.
 
+/// Largest register tile of any rung, in cells (rows x columns).
+pub const MAX_FLOAT_TILE: usize = 4 * 32;
+
 /// Verbs that an instruction set supplies. A vector is `LANES` floats.
 ///
 /// # Safety

@@ -20,7 +20,6 @@
 //! FINN; prefix parity is ours.
 
 use super::Window;
-use super::transform::Transform;
 use crate::types::DType;
 
 /// Attributes.
@@ -47,10 +46,10 @@ mod with_alloc {
     use super::*;
     use crate::bits;
     use crate::cases::{Case, Rng, formats, map};
-    use crate::kernels::{Aligned, Kernels, MAX_TILE};
+    use crate::kernels::{Aligned, Kernels, MAX_ROWS, MAX_TILE};
     use crate::model::{Error, MAX_ACCUMULATOR, Params, Tensor, per_channel};
     use crate::ops::Op;
-    use crate::ops::transform::{affine, level};
+    use crate::ops::transform::{Transform, affine, level};
     use crate::reference::Values;
     use crate::types::{Encoding, Quant, Shape, ValueType};
     use alloc::format;
@@ -77,7 +76,7 @@ mod with_alloc {
                 conv.groups, x.shape.c, weight.rows
             )));
         }
-        let k = conv.window.taps() * (x.shape.c / conv.groups);
+        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
         if weight.cols != k {
             return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
         }
@@ -460,11 +459,11 @@ mod with_alloc {
                     let a = &lowered[r * pa * k..];
                     if !self.limits.is_empty() {
                         let row = (self.conv.groups * panels) * nr;
-                        let limits: [&[u32]; 4] = core::array::from_fn(|i| {
+                        let limits: [&[u32]; MAX_ROWS] = core::array::from_fn(|i| {
                             let class = if i < mr { self.class(first + r + i) } else { 0 };
                             &self.limits[class * row + (g * panels + panel) * nr..][..nr]
                         });
-                        let mut masks = [0; 4];
+                        let mut masks = [0; MAX_ROWS];
                         gemm.bits(mr, k, a, k, b, &limits, &mut masks);
                         for (i, mask) in masks.iter().enumerate().take(mr) {
                             self.put_bits(first + r + i, channel, width, &[u64::from(*mask)], out);

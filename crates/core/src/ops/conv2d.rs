@@ -32,7 +32,7 @@ pub use with_alloc::*;
 mod with_alloc {
     use super::*;
     use crate::cases::{Case, Rng, map};
-    use crate::kernels::{Aligned, Kernels};
+    use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE};
     use crate::model::{Error, Params, Tensor, per_channel};
     use crate::ops::Op;
     use crate::reference::Values;
@@ -56,7 +56,7 @@ mod with_alloc {
                 conv.groups, x.shape.c, weight.rows
             )));
         }
-        let k = conv.window.taps() * (x.shape.c / conv.groups);
+        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
         if weight.cols != k {
             return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
         }
@@ -201,7 +201,7 @@ mod with_alloc {
                         let mut r = 0;
                         while r < count {
                             let mr = if r + gemm.mr <= count { gemm.mr } else { 1 };
-                            let mut tile = [0f32; 4 * 32];
+                            let mut tile = [0f32; MAX_FLOAT_TILE];
                             let a = &scratch[r * self.k..];
                             gemm.tile(mr, self.k, a, self.k, b, &mut tile);
                             for i in 0..mr {
