@@ -8,6 +8,7 @@ pub mod error;
 pub mod graph;
 pub mod image;
 pub mod meta;
+pub mod passes;
 pub mod session;
 
 pub use crate::error::{Error, Result};
