@@ -151,17 +151,10 @@ impl Executor {
     /// # Errors
     /// When the arena would be absurdly large.
     pub fn new(model: &Model<'_>, kernels: &'static Kernels) -> Result<Self, Error> {
-        let places = plan(model);
+        let places = plan(model)?;
         let value = |v: usize| Value { ty: model.types()[v], at: places[v] };
         let value_words =
             (0..places.len()).map(|v| places[v] + model.types()[v].arena_words()).max().unwrap_or(0);
-        if value_words > MAX_ARENA_BYTES / 8 {
-            return Err(Error(format!(
-                "the model needs {} MiB for the values of one image, more than the limit of {} MiB",
-                value_words >> 17,
-                MAX_ARENA_BYTES >> 20
-            )));
-        }
         let mut scratch_words = 0;
         let steps: Vec<Step> = model
             .nodes()
@@ -225,7 +218,7 @@ impl Executor {
 }
 
 /// Place of every value: first fit among the values that live at the same time.
-fn plan(model: &Model<'_>) -> Vec<usize> {
+fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
     let types = model.types();
     let mut last_use: Vec<usize> = (0..types.len()).collect();
     for (i, node) in model.nodes().iter().enumerate() {
@@ -249,10 +242,17 @@ fn plan(model: &Model<'_>) -> Vec<usize> {
             }
             at = at.max(range.end);
         }
+        // Every end is checked at once, so that no sum overflows on a 32-bit target.
+        if words > MAX_ARENA_BYTES / 8 - at {
+            return Err(Error(format!(
+                "the values of one image need more than the limit of {} MiB",
+                MAX_ARENA_BYTES >> 20
+            )));
+        }
         places[v] = at;
         live.push((at..at + words, last_use[v]));
     }
-    places
+    Ok(places)
 }
 
 fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {

@@ -79,7 +79,7 @@ mod with_alloc {
                 conv.groups, x.shape.c, weight.rows
             )));
         }
-        let k = conv.window.taps() * (x.shape.c / conv.groups);
+        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
         if weight.cols != k {
             return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
         }

@@ -2,7 +2,7 @@
 
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
-use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_TILE};
+use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_ROWS, MAX_TILE};
 use crate::model::{Params, Tensor};
 use crate::ops::transform::{Transform, affine, level};
 use crate::types::{DType, Quant, ValueType};
@@ -480,11 +480,11 @@ impl Prepared {
         let (ng, panels) = self.group();
         if !self.limits.is_empty() {
             let class_size = self.conv.groups * panels * nr;
-            let limits: [&[u32]; 4] = core::array::from_fn(|i| {
+            let limits: [&[u32]; MAX_ROWS] = core::array::from_fn(|i| {
                 let class = rows.get(i).map_or(0, |r| r.class);
                 &self.limits[class * class_size + index * nr..][..nr]
             });
-            let mut masks = [0; 4];
+            let mut masks = [0; MAX_ROWS];
             gemm.bits(rows.len(), k, a, k, b, &limits, &mut masks);
             for (row, mask) in rows.iter().zip(masks) {
                 let mask = (u64::from(mask) ^ flips) & bits::low_mask(width);
