@@ -55,6 +55,7 @@ mod with_alloc {
     use crate::types::{Encoding, Quant, Shape, ValueType};
     use alloc::format;
     use alloc::vec::Vec;
+    use core::ops::Range;
 
     /// Type of the output.
     pub fn infer(conv: &BConv2d, x: ValueType, params: &Params<Tensor<'_>>) -> Result<ValueType, Error> {
@@ -87,8 +88,17 @@ mod with_alloc {
         }
         let out = Shape::new(h, w, weight.rows);
         check_transform(conv.output, out, params)?;
+        // The border table has an entry for each class and channel.
+        let cells = most_classes(&conv.window, 0, h, x.shape.h) as u64
+            * most_classes(&conv.window, 1, w, x.shape.w) as u64;
+        if cells.saturating_mul(weight.rows as u64) > MAX_BORDER {
+            return Err("has so much padding that its border table would be absurdly large".into());
+        }
         Ok(ValueType::new(out, conv.output))
     }
+
+    /// Largest border table, in entries; a 7 x 7 kernel with 2048 channels needs 100 thousand.
+    const MAX_BORDER: u64 = 1 << 22;
 
     /// Checks the constants of an output transform.
     fn check_transform(output: DType, out: Shape, params: &Params<Tensor<'_>>) -> Result<(), Error> {
@@ -259,30 +269,29 @@ mod with_alloc {
                 }
             }
 
-            let (row_class, row_sets) = classes(out.shape.h, conv.window.kernel[0], |o, k| {
-                conv.window.row(o, k, input.shape.h).is_some()
-            });
-            let (col_class, col_sets) = classes(out.shape.w, conv.window.kernel[1], |o, k| {
-                conv.window.col(o, k, input.shape.w).is_some()
-            });
+            let (row_class, row_sets) = border_classes(&conv.window, 0, out.shape.h, input.shape.h);
+            let (col_class, col_sets) = border_classes(&conv.window, 1, out.shape.w, input.shape.w);
             // A padding tap is lowered as code 0; it should have contributed `pad_value`.
             let wrong_by = conv.pad_value - xq.decode(0);
             let ints = weight.to_i32().expect("checked by infer");
             let binary = xq.is_bit() && wq.is_bit();
             let constant = if binary { weight.cols as i32 } else { 0 };
-            let mut offset = Vec::with_capacity(row_sets.len() * col_sets.len() * n);
-            for ys in &row_sets {
-                for xs in &col_sets {
-                    for filter in ints.chunks(weight.cols) {
-                        let mut padded = 0;
-                        for (tap, w) in filter.chunks(cg).enumerate() {
-                            let kw = conv.window.kernel[1];
-                            if !(ys[tap / kw] && xs[tap % kw]) {
-                                padded += w.iter().sum::<i32>();
-                            }
-                        }
-                        offset.push(constant + wrong_by * padded);
-                    }
+            // `sums[ky][kx]` is the sum of the weights of a filter above and left of tap `(ky, kx)`.
+            let [kh, kw] = conv.window.kernel;
+            let mut sums = alloc::vec![0i32; (kh + 1) * (kw + 1)];
+            let mut offset = alloc::vec![0; row_sets.len() * col_sets.len() * n];
+            for (channel, filter) in ints.chunks(weight.cols).enumerate() {
+                for (tap, w) in filter.chunks(cg).enumerate() {
+                    let at = tap / kw * (kw + 1) + tap % kw;
+                    let before = sums[at + 1] + sums[at + kw + 1] - sums[at];
+                    sums[at + kw + 2] = before + w.iter().sum::<i32>();
+                }
+                let classes = row_sets.iter().flat_map(|ys| col_sets.iter().map(move |xs| (ys, xs)));
+                for (class, (ys, xs)) in classes.enumerate() {
+                    let sum = |y: usize, x: usize| sums[y * (kw + 1) + x];
+                    let inside = sum(ys.end, xs.end) - sum(ys.start, xs.end) - sum(ys.end, xs.start)
+                        + sum(ys.start, xs.start);
+                    offset[class * n + channel] = constant + wrong_by * (sum(kh, kw) - inside);
                 }
             }
             let quad = (0..n).map(|ch| quad_constant(xq, wq, weight.cols, ch, rows)).collect();
@@ -604,23 +613,37 @@ mod with_alloc {
         total
     }
 
-    /// Groups output positions by the set of taps that are inside: class of each, and the sets.
-    fn classes(
+    /// No fewer than the classes that [`border_classes`] finds: a class for each window that reaches into
+    /// the padding, and one for all others.
+    fn most_classes(window: &Window, i: usize, outputs: usize, size: usize) -> usize {
+        let (stride, pad) = (window.stride[i], window.pad[i]);
+        let extent = window.dilation[i] * (window.kernel[i] - 1) + 1;
+        let before = pad.div_ceil(stride);
+        let first_after = (size + pad).saturating_sub(extent - 1).div_ceil(stride);
+        (before + outputs.saturating_sub(first_after) + 1).min(outputs)
+    }
+
+    /// Groups the output rows (`i` = 0) or columns (1) by the taps that are inside the map, which is a
+    /// range that moves one way: the class of each, and the range of each class.
+    fn border_classes(
+        window: &Window,
+        i: usize,
         outputs: usize,
-        taps: usize,
-        inside: impl Fn(usize, usize) -> bool,
-    ) -> (Vec<u32>, Vec<Vec<bool>>) {
-        let mut sets: Vec<Vec<bool>> = Vec::new();
-        let class = (0..outputs)
-            .map(|o| {
-                let set: Vec<bool> = (0..taps).map(|t| inside(o, t)).collect();
-                let known = sets.iter().position(|s| *s == set);
-                known.unwrap_or_else(|| {
-                    sets.push(set);
-                    sets.len() - 1
-                }) as u32
-            })
-            .collect();
+        size: usize,
+    ) -> (Vec<u32>, Vec<Range<usize>>) {
+        let (stride, dilation, pad) = (window.stride[i], window.dilation[i], window.pad[i]);
+        let mut sets: Vec<Range<usize>> = Vec::new();
+        let class = (0..outputs).map(|o| {
+            let taps_before = |pixel: usize| (pixel + pad).saturating_sub(o * stride).div_ceil(dilation);
+            let end = taps_before(size).min(window.kernel[i]);
+            let set = taps_before(0).min(end)..end;
+            if sets.last() != Some(&set) {
+                sets.push(set);
+            }
+            sets.len() as u32 - 1
+        });
+        let class: Vec<u32> = class.collect();
+        debug_assert!(sets.len() <= most_classes(window, i, outputs, size));
         (class, sets)
     }
 
