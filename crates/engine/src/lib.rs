@@ -2,15 +2,18 @@
 //!
 //! Data flows one way: [`import`] makes a [`Graph`], [`passes`] fuse it, it becomes a
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod driver;
 pub mod error;
+pub mod file;
 pub mod graph;
 pub mod image;
 pub mod meta;
 pub mod session;
 
 pub use crate::error::{Error, Result};
+pub use crate::file::ModelFile;
 pub use crate::graph::Graph;
 pub use crate::image::Image;
 pub use crate::meta::Meta;
