@@ -2,9 +2,11 @@
 //!
 //! Data flows one way: [`import`] makes a [`Graph`], [`passes`] fuse it, it becomes a
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod driver;
 pub mod error;
+pub mod file;
 pub mod graph;
 pub mod image;
 pub mod meta;
@@ -13,6 +15,7 @@ pub mod session;
 pub mod zoo;
 
 pub use crate::error::{Error, Result};
+pub use crate::file::ModelFile;
 pub use crate::graph::Graph;
 pub use crate::image::Image;
 pub use crate::meta::Meta;

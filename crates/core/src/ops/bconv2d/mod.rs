@@ -46,6 +46,7 @@ pub use {prepared::Prepared, with_alloc::*};
 
 #[cfg(feature = "alloc")]
 mod with_alloc {
+    use super::prepared;
     use super::*;
     use crate::bits;
     use crate::cases::{Case, Rng, formats, map};
@@ -89,6 +90,7 @@ mod with_alloc {
         }
         let out = Shape::new(h, w, weight.rows);
         check_transform(conv.output, out, params)?;
+        prepared::check_border(&conv.window, x.shape, out)?;
         Ok(ValueType::new(out, conv.output))
     }
 

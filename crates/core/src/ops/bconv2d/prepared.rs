@@ -3,10 +3,12 @@
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
 use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_ROWS, MAX_TILE};
-use crate::model::{Params, Tensor};
+use crate::model::{Error, Params, Tensor};
+use crate::ops::Window;
 use crate::ops::transform::{Transform, affine, level};
-use crate::types::{DType, Quant, ValueType};
+use crate::types::{DType, Quant, Shape, ValueType};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Most rows that are lowered at a time.
 const MAX_BLOCK: usize = 64;
@@ -102,12 +104,8 @@ impl Prepared {
             }
         };
         let row_bytes = if product == Product::Float { k * 4 } else { xq.planes() * k * 8 };
-        let (row_class, row_sets) = classes(out.shape.h, conv.window.kernel[0], |o, k| {
-            conv.window.row(o, k, input.shape.h).is_some()
-        });
-        let (col_class, col_sets) = classes(out.shape.w, conv.window.kernel[1], |o, k| {
-            conv.window.col(o, k, input.shape.w).is_some()
-        });
+        let (row_class, row_sets) = border_classes(&conv.window, 0, out.shape.h, input.shape.h);
+        let (col_class, col_sets) = border_classes(&conv.window, 1, out.shape.w, input.shape.w);
         let mut prepared = Prepared {
             conv,
             input,
@@ -188,27 +186,34 @@ impl Prepared {
         &self,
         weights: &[i32],
         taps: usize,
-        row_sets: &[Vec<bool>],
-        col_sets: &[Vec<bool>],
+        row_sets: &[Range<usize>],
+        col_sets: &[Range<usize>],
     ) -> Vec<i32> {
         let wrong_by = match self.product {
             Product::Float => 0,
             _ => self.conv.pad_value - self.xq.decode(0),
         };
         let constant = if self.product == Product::Bit { taps as i32 } else { 0 };
-        let (kw, cg) = (self.conv.window.kernel[1], self.input.shape.c / self.conv.groups);
-        let mut offsets = Vec::with_capacity(row_sets.len() * col_sets.len() * self.out.shape.c);
-        for ys in row_sets {
-            for xs in col_sets {
-                for filter in weights.chunks(taps) {
-                    let outside = |tap: usize| !(ys[tap / kw] && xs[tap % kw]);
-                    let padded = filter.chunks(cg).enumerate().filter(|(tap, _)| outside(*tap));
-                    let sum: i32 = padded.map(|(_, w)| w.iter().sum::<i32>()).sum();
-                    offsets.push(constant + wrong_by * sum);
-                }
+        let ([kh, kw], n) = (self.conv.window.kernel, self.out.shape.c);
+        let cg = self.input.shape.c / self.conv.groups;
+        // `sums[ky][kx]` is the sum of the weights of a filter above and left of tap `(ky, kx)`.
+        let mut sums = alloc::vec![0i32; (kh + 1) * (kw + 1)];
+        let mut offset = alloc::vec![0; row_sets.len() * col_sets.len() * n];
+        for (channel, filter) in weights.chunks(taps).enumerate() {
+            for (tap, w) in filter.chunks(cg).enumerate() {
+                let at = tap / kw * (kw + 1) + tap % kw;
+                let before = sums[at + 1] + sums[at + kw + 1] - sums[at];
+                sums[at + kw + 2] = before + w.iter().sum::<i32>();
+            }
+            let classes = row_sets.iter().flat_map(|ys| col_sets.iter().map(move |xs| (ys, xs)));
+            for (class, (ys, xs)) in classes.enumerate() {
+                let sum = |y: usize, x: usize| sums[y * (kw + 1) + x];
+                let inside = sum(ys.end, xs.end) - sum(ys.start, xs.end) - sum(ys.end, xs.start)
+                    + sum(ys.start, xs.start);
+                offset[class * n + channel] = constant + wrong_by * (sum(kh, kw) - inside);
             }
         }
-        offsets
+        offset
     }
 
     /// Turns thresholds of accumulators into what the kernels compare with.
@@ -593,19 +598,45 @@ fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]
     total
 }
 
-/// Groups output positions by the set of taps that are inside: class of each, and the sets.
-fn classes(outputs: usize, taps: usize, inside: impl Fn(usize, usize) -> bool) -> (Vec<u32>, Vec<Vec<bool>>) {
-    let mut sets: Vec<Vec<bool>> = Vec::new();
-    let class = (0..outputs)
-        .map(|o| {
-            let set: Vec<bool> = (0..taps).map(|t| inside(o, t)).collect();
-            let known = sets.iter().position(|s| *s == set);
-            known.unwrap_or_else(|| {
-                sets.push(set);
-                sets.len() - 1
-            }) as u32
-        })
-        .collect();
+/// Largest border table, in entries; a 7 x 7 kernel with 2048 channels needs 100 thousand.
+const MAX_BORDER: u64 = 1 << 22;
+
+/// Refuses padding whose border table (an entry for each class and channel) would be absurdly large.
+pub(super) fn check_border(window: &Window, input: Shape, out: Shape) -> Result<(), Error> {
+    let rows = most_classes(window, 0, out.h, input.h) as u64;
+    let cols = most_classes(window, 1, out.w, input.w) as u64;
+    if rows.saturating_mul(cols).saturating_mul(out.c as u64) > MAX_BORDER {
+        return Err("has so much padding that its border table would be absurdly large".into());
+    }
+    Ok(())
+}
+
+/// No fewer than the classes that [`border_classes`] finds: a class for each window that reaches into the padding,
+/// and one for all others.
+fn most_classes(window: &Window, i: usize, outputs: usize, size: usize) -> usize {
+    let (stride, pad) = (window.stride[i], window.pad[i]);
+    let extent = window.dilation[i] * (window.kernel[i] - 1) + 1;
+    let before = pad.div_ceil(stride);
+    let first_after = (size + pad).saturating_sub(extent - 1).div_ceil(stride);
+    (before + outputs.saturating_sub(first_after) + 1).min(outputs)
+}
+
+/// Groups the output rows (`i` = 0) or columns (1) by the taps that are inside the map, which is a range that
+/// moves one way: the class of each, and the range of each class.
+fn border_classes(window: &Window, i: usize, outputs: usize, size: usize) -> (Vec<u32>, Vec<Range<usize>>) {
+    let (stride, dilation, pad) = (window.stride[i], window.dilation[i], window.pad[i]);
+    let mut sets: Vec<Range<usize>> = Vec::new();
+    let class = (0..outputs).map(|o| {
+        let taps_before = |pixel: usize| (pixel + pad).saturating_sub(o * stride).div_ceil(dilation);
+        let end = taps_before(size).min(window.kernel[i]);
+        let set = taps_before(0).min(end)..end;
+        if sets.last() != Some(&set) {
+            sets.push(set);
+        }
+        sets.len() as u32 - 1
+    });
+    let class: Vec<u32> = class.collect();
+    debug_assert!(sets.len() <= most_classes(window, i, outputs, size));
     (class, sets)
 }
 
