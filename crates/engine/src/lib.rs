@@ -7,6 +7,7 @@
 pub mod error;
 pub mod graph;
 pub mod image;
+pub mod import;
 pub mod meta;
 pub mod session;
 
