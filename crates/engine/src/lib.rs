@@ -9,6 +9,7 @@ pub mod error;
 pub mod file;
 pub mod graph;
 pub mod image;
+pub mod import;
 pub mod meta;
 pub mod passes;
 pub mod session;
