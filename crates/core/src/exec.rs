@@ -211,7 +211,7 @@ impl Executor {
     pub fn run(&self, batch: usize, arena: &mut [u64], mut after: impl FnMut(usize)) {
         let (values, scratch) = arena.split_at_mut(self.value_words * batch);
         for (i, step) in self.steps.iter().enumerate() {
-            step.run(batch, values, scratch);
+            step.run(self.kernels, batch, values, scratch);
             after(i);
         }
     }
@@ -270,7 +270,7 @@ fn pair(values: &mut [u64], input: Range<usize>, output: Range<usize>) -> (&[u64
 }
 
 impl Step {
-    fn run(&self, batch: usize, values: &mut [u64], scratch: &mut [u64]) {
+    fn run(&self, kernels: &Kernels, batch: usize, values: &mut [u64], scratch: &mut [u64]) {
         let first = self.inputs[0];
         match &self.prepared {
             Prepared::BConv(conv) => {
@@ -287,20 +287,23 @@ impl Step {
                 let (x, out) = pair(values, first.range(batch), self.place.range(batch));
                 let images = x.chunks_exact(first.ty.arena_words());
                 for (x, out) in images.zip(out.chunks_exact_mut(self.output.arena_words())) {
-                    self.image(first.ty, x, out);
+                    self.image(kernels, first.ty, x, out);
                 }
             }
         }
     }
 
     /// Runs an op with one input on one image.
-    fn image(&self, ty: ValueType, x: &[u64], out: &mut [u64]) {
+    fn image(&self, kernels: &Kernels, ty: ValueType, x: &[u64], out: &mut [u64]) {
         let (c, n) = (ty.shape.c, ty.shape.elements());
         let outputs = self.output.shape.elements();
         match (&self.prepared, ty.dtype) {
             (Prepared::Sign(s), DType::F32) => ops::sign::run::<f32>(*s, c, view(x, n), out),
             (Prepared::Sign(s), _) => ops::sign::run::<i32>(*s, c, view(x, n), out),
             (Prepared::Threshold { quant, thresholds, flips }, dtype) => match thresholds {
+                Numbers::F32(t) if quant.levels() == 2 => {
+                    ops::threshold::run_floats(&kernels.fgemm, c, view(x, n), t, flips, out);
+                }
                 Numbers::F32(t) => {
                     ops::threshold::run(*quant, c, view::<f32>(x, n), |v| v, t, flips, out);
                 }

@@ -10,6 +10,7 @@ pub mod image;
 pub mod meta;
 pub mod passes;
 pub mod session;
+pub mod zoo;
 
 pub use crate::error::{Error, Result};
 pub use crate::graph::Graph;

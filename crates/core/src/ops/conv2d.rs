@@ -223,11 +223,17 @@ mod with_alloc {
         fn lower(&self, image: &[f32], g: usize, pixel: usize, row: &mut [f32]) {
             let (shape, out) = (self.input.shape, self.out.shape);
             let cg = shape.c / self.conv.groups;
-            self.conv.window.for_each_tap(shape, pixel / out.w, pixel % out.w, |tap, pixel| {
-                let row = &mut row[tap * cg..][..cg];
-                match pixel {
-                    Some(p) => row.copy_from_slice(&image[p * shape.c + g * cg..][..cg]),
-                    None => row.fill(self.conv.pad_value),
+            if self.conv.window.pad != [0; 4] {
+                row.fill(self.conv.pad_value);
+            }
+            self.conv.window.for_each_run(shape, pixel / out.w, pixel % out.w, |tap, taps, pixel| {
+                if cg == shape.c {
+                    row[tap * cg..][..taps * cg].copy_from_slice(&image[pixel * cg..][..taps * cg]);
+                } else {
+                    for i in 0..taps {
+                        let from = &image[(pixel + i) * shape.c + g * cg..][..cg];
+                        row[(tap + i) * cg..][..cg].copy_from_slice(from);
+                    }
                 }
             });
         }

@@ -52,6 +52,29 @@ impl Window {
             }
         }
     }
+    /// Calls `f(first tap, taps, first input pixel)` for the taps of output `(oy, ox)` that lie inside the map, in
+    /// runs that read neighbouring pixels.
+    #[inline]
+    pub fn for_each_run(&self, input: Shape, oy: usize, ox: usize, mut f: impl FnMut(usize, usize, usize)) {
+        let kw = self.kernel[1];
+        let start = ox * self.stride[1];
+        for ky in 0..self.kernel[0] {
+            let Some(y) = self.row(oy, ky, input.h) else { continue };
+            if self.dilation[1] == 1 {
+                let first = self.pad[1].saturating_sub(start);
+                let end = kw.min((input.w + self.pad[1]).saturating_sub(start));
+                if first < end {
+                    f(ky * kw + first, end - first, y * input.w + start + first - self.pad[1]);
+                }
+            } else {
+                for kx in 0..kw {
+                    if let Some(x) = self.col(ox, kx, input.w) {
+                        f(ky * kw + kx, 1, y * input.w + x);
+                    }
+                }
+            }
+        }
+    }
 
     /// Rows and columns of the output.
     ///
