@@ -4,12 +4,15 @@
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
 #![forbid(unsafe_code)]
 
+pub mod data;
 pub mod error;
 pub mod graph;
 pub mod image;
 pub mod meta;
 pub mod session;
+pub mod stats;
 
+pub use crate::data::Dataset;
 pub use crate::error::{Error, Result};
 pub use crate::graph::Graph;
 pub use crate::image::Image;
