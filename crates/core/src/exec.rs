@@ -70,6 +70,8 @@ enum Numbers {
     I32(Vec<i32>),
 }
 
+// One for each layer of a network, never moved: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Prepared {
     Sign(ops::Sign),
     Threshold { quant: Quant, thresholds: Numbers, flips: Vec<u64> },

@@ -70,8 +70,8 @@ fn inputs_of_different_shapes_equal_the_reference() {
         let mut ids = Vec::new();
         for (i, t) in case.inputs.iter().enumerate() {
             let n = t.shape.elements();
-            let mut params = onebit_core::model::Params::default();
-            params.weight = Some(rng.weights(n, 9, onebit_core::Quant::BIT));
+            let weight = Some(rng.weights(n, 9, onebit_core::Quant::BIT));
+            let mut params = onebit_core::model::Params { weight, ..Default::default() };
             if let onebit_core::DType::Bits(q) = t.dtype {
                 params.thresholds = Some(rng.thresholds(n, q.levels() - 1, 4));
             }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod graph;
 pub mod image;
 pub mod meta;
+pub mod passes;
 pub mod session;
 pub mod stats;
 

@@ -71,7 +71,8 @@ mod with_alloc {
         let Some((wq, _)) = weight.as_bits() else {
             return Err("needs bit-packed weights".into());
         };
-        if conv.groups == 0 || x.shape.c % conv.groups != 0 || weight.rows % conv.groups != 0 {
+        let divides = |n: usize| conv.groups > 0 && n.is_multiple_of(conv.groups);
+        if !divides(x.shape.c) || !divides(weight.rows) {
             return Err(Error(format!(
                 "has {} groups, which do not divide {} input and {} output channels",
                 conv.groups, x.shape.c, weight.rows
@@ -102,7 +103,7 @@ mod with_alloc {
             _ if affine.iter().any(|t| t.is_some()) => {
                 return Err("has a scale, but its output is no float".into());
             }
-            DType::Bits(q) => return super::super::threshold::check(q, out, params, DType::I32),
+            DType::Bits(q) => return crate::ops::threshold::check(q, out, params, DType::I32),
             DType::I32 => {}
             other => return Err(Error(format!("cannot put out {other}"))),
         }

@@ -76,11 +76,7 @@ mod with_alloc {
         if !matches!(x.dtype, DType::Bits(_)) {
             return Err(Error(format!("needs bits as input, not {}", x.dtype)));
         }
-        if let Some(f) = &params.flips {
-            if f.dtype() != DType::BIT || f.rows != 1 || f.cols != x.shape.c {
-                return Err("needs one flip bit for each channel".into());
-            }
-        }
+        crate::ops::threshold::check_flips(params.flips.as_ref(), x.shape.c)?;
         let [h, w] = p.window.pool_output(x.shape)?;
         Ok(ValueType::new(Shape::new(h, w, x.shape.c), x.dtype))
     }

@@ -50,7 +50,8 @@ mod with_alloc {
         let Some(weight) = &params.weight else {
             return Err("has no weight".into());
         };
-        if conv.groups == 0 || x.shape.c % conv.groups != 0 || weight.rows % conv.groups != 0 {
+        let divides = |n: usize| conv.groups > 0 && n.is_multiple_of(conv.groups);
+        if !divides(x.shape.c) || !divides(weight.rows) {
             return Err(Error(format!(
                 "has {} groups, which do not divide {} input and {} output channels",
                 conv.groups, x.shape.c, weight.rows

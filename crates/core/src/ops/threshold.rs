@@ -97,8 +97,13 @@ mod with_alloc {
                 shape.c
             )));
         }
-        match &params.flips {
-            Some(f) if f.dtype() != DType::BIT || f.rows != 1 || f.cols != shape.c => {
+        check_flips(params.flips.as_ref(), shape.c)
+    }
+
+    /// Checks that there is one flip bit for each channel, or none at all.
+    pub(crate) fn check_flips(flips: Option<&Tensor<'_>>, c: usize) -> Result<(), Error> {
+        match flips {
+            Some(f) if f.dtype() != DType::BIT || f.rows != 1 || f.cols != c => {
                 Err("needs one flip bit for each channel".into())
             }
             _ => Ok(()),

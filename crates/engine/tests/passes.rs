@@ -1,0 +1,195 @@
+//! On random graphs, every pass keeps the output of the reference bit for bit, and the fused graph equals
+//! it on every kernel rung.
+
+use onebit::core::cases::{self, Rng};
+use onebit::core::model::{Model, Params, Tensor};
+use onebit::core::ops::*;
+use onebit::core::reference::{self, Values};
+use onebit::core::{DType, Encoding, Quant, Shape, ValueType, kernels};
+use onebit::session::Elements;
+use onebit::{Graph, Options, Session, passes};
+
+/// A chain of random layers with residual connections, as an importer would emit it.
+fn random_graph(rng: &mut Rng) -> Graph {
+    let dtype = if rng.below(3) == 0 { DType::U8 } else { DType::F32 };
+    let shape = Shape::new(3 + rng.below(6), 3 + rng.below(6), 1 + rng.below(5));
+    let mut g = Graph::new(ValueType::new(shape, dtype), Default::default());
+    let mut v = Graph::INPUT;
+    let mut shortcut: Option<usize> = None;
+    for layer in 0..2 + rng.below(10) {
+        v = random_layer(&mut g, rng, v, &format!("l{layer}"));
+        // A residual connection whenever an earlier float value still fits.
+        if g.ty(v).dtype == DType::F32 {
+            match shortcut.filter(|s| g.ty(*s) == g.ty(v)) {
+                Some(s) if rng.below(2) == 0 => {
+                    v = g.add("add", Op::Add, &[v, s], Params::default()).unwrap();
+                }
+                _ => shortcut = Some(v),
+            }
+        }
+    }
+    g
+}
+
+fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
+    let ty = g.ty(v);
+    let (shape, c) = (ty.shape, ty.shape.c);
+    let n = 1 + rng.below(70);
+    let (op, params) = match ty.dtype {
+        DType::Bits(_) | DType::U8 | DType::I8 => match rng.below(6) {
+            0 if shape.h > 1 && shape.w > 1 && matches!(ty.dtype, DType::Bits(_)) => {
+                (Op::BPool2d(BPool2d { window: Window::square(2, 1, 0) }), Params::default())
+            }
+            1 => {
+                let weight = Some(rng.weights(n, shape.elements(), Quant::BIT));
+                (Op::BDense(BDense { output: DType::I32 }), Params { weight, ..Default::default() })
+            }
+            2 => (Op::Decode, Params::default()),
+            _ => {
+                let q = [Quant::BIT, Quant::BIT, Quant::TERNARY][rng.below(3)];
+                let kernel = 1 + rng.below(3);
+                let window = Window::square(kernel, 1 + rng.below(2), kernel / 2);
+                let weight = Some(rng.weights(n, kernel * kernel * c, q));
+                let pad_value = rng.below(3) as i32 - 1;
+                let conv = BConv2d { window, groups: 1, pad_value, output: DType::I32 };
+                (Op::BConv2d(conv), Params { weight, ..Default::default() })
+            }
+        },
+        DType::I32 => match rng.below(4) {
+            0 => (Op::Sign(Sign { zero: Zero::Positive }), Params::default()),
+            1 => (max_pool(), Params::default()),
+            _ => (Op::Affine, affine(rng, c)),
+        },
+        DType::F32 => match rng.below(12) {
+            0 => (Op::Activation(Activation::Relu), Params::default()),
+            1 => (Op::Activation(Activation::Tanh), Params::default()),
+            2 => (Op::Activation(Activation::Clip { low: -1.0, high: 1.0 }), Params::default()),
+            3 => {
+                let scale = Some(Tensor::f32(rng.floats(c, -0.3, 1.0)));
+                (Op::Prelu, Params { scale, ..Default::default() })
+            }
+            4 | 5 => (Op::Affine, affine(rng, c)),
+            6 => (max_pool(), Params::default()),
+            7 => (Op::Reshape(Reshape { shape: Shape::vector(shape.elements()) }), Params::default()),
+            8 => {
+                let formats = [Quant::TERNARY, Quant::new(2, Encoding::Unsigned)];
+                let q = formats[rng.below(2)];
+                let quantize = Quantize {
+                    scale: rng.float(-2.0, 2.0),
+                    offset: rng.float(-1.0, 1.0),
+                    rounding: Rounding::HalfEven,
+                    output: DType::Bits(q),
+                    lowest: q.min(),
+                    highest: q.max(),
+                };
+                (Op::Quantize(quantize), Params::default())
+            }
+            9 => (Op::Sign(Sign { zero: Zero::Negative }), Params::default()),
+            _ => (Op::Sign(Sign { zero: Zero::Positive }), Params::default()),
+        },
+    };
+    g.add(name, op, &[v], params).unwrap_or_else(|e| panic!("{ty}: {e}"))
+}
+
+/// BatchNorm-like constants: positive, negative and zero scales.
+fn affine(rng: &mut Rng, c: usize) -> Params<Tensor<'static>> {
+    let center = Tensor::f32(rng.floats(c, -4.0, 4.0));
+    let scale = (0..c).map(|_| [0.0, 1.0, -1.0, rng.float(-2.0, 2.0)][rng.below(4)]).collect();
+    let bias = (0..c).map(|_| [0.0, rng.float(-2.0, 2.0)][rng.below(2)]).collect();
+    Params {
+        center: (rng.below(2) == 0).then_some(center),
+        scale: Some(Tensor::f32(scale)),
+        bias: Some(Tensor::f32(bias)),
+        ..Default::default()
+    }
+}
+
+fn max_pool() -> Op {
+    Op::Pool2d(Pool2d { kind: PoolKind::Max, window: Window::square(2, 1, 1), count_pad: false })
+}
+
+fn output(g: &Graph, image: &Values) -> Vec<f32> {
+    let (model, _) = g.clone().into_model().unwrap();
+    reference::run(&model, image.clone()).unwrap().to_f32()
+}
+
+#[test]
+fn every_pass_keeps_the_output() {
+    let mut rewrites = vec![0; passes::PASSES.len()];
+    for seed in 0..600 {
+        let mut rng = Rng::new(1000 + seed);
+        let graph = random_graph(&mut rng);
+        let images: Vec<Values> = (0..2).map(|_| rng.values(graph.ty(Graph::INPUT))).collect();
+        let want: Vec<Vec<f32>> = images.iter().map(|i| output(&graph, i)).collect();
+        let mut g = graph.clone();
+        g.normalize().unwrap();
+        // Three rounds in order, so that each pass also sees what the later ones leave.
+        for _ in 0..3 {
+            for (i, (name, pass)) in passes::PASSES.iter().enumerate() {
+                rewrites[i] += pass(&mut g).unwrap();
+                let dropped = g.normalize().unwrap_or_else(|e| panic!("seed {seed}, after {name}: {e}"));
+                if *name == "fuse_output" {
+                    rewrites[passes::PASSES.len() - 1] += dropped;
+                }
+                for (image, want) in images.iter().zip(&want) {
+                    assert_eq!(&output(&g, image), want, "seed {seed}, after {name}");
+                }
+            }
+        }
+        let mut fused = graph.clone();
+        passes::optimize(&mut fused).unwrap();
+        let left = fused.nodes.iter().filter(|n| matches!(n.op, Op::Sign(_))).count();
+        assert_eq!(left, 0, "seed {seed}: a sign was not folded");
+        equals_on_every_rung(seed, &fused, &images, &want);
+    }
+    for ((name, _), n) in passes::PASSES.iter().zip(rewrites) {
+        assert!(n > 20, "{name} was hardly tested: {n} rewrites");
+    }
+}
+
+fn equals_on_every_rung(seed: u64, graph: &Graph, images: &[Values], want: &[Vec<f32>]) {
+    if graph.nodes.is_empty() {
+        return;
+    }
+    let (model, meta) = graph.clone().into_model().unwrap();
+    for rung in kernels::available() {
+        for threads in [1, 2] {
+            let options = Options { threads, isa: Some(rung.isa.into()) };
+            let session = Session::new(&model, meta.clone(), &options).unwrap();
+            let all: Vec<f32> = images.iter().flat_map(Values::to_f32).collect();
+            let got = session.run_elements(Elements::F32(&all)).unwrap();
+            for (got, want) in got.iter().zip(want) {
+                assert_eq!(&got.scores, want, "seed {seed} on {} with {threads} threads", rung.isa);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_float_twin_gives_the_same_results() {
+    let mut twins = 0;
+    for seed in 0..200 {
+        let mut rng = Rng::new(5000 + seed);
+        let mut graph = random_graph(&mut rng);
+        passes::optimize(&mut graph).unwrap();
+        let is_binary = |g: &Graph| g.nodes.iter().any(|n| matches!(n.op, Op::BConv2d(_) | Op::BDense(_)));
+        let twin = passes::float_twin(&graph).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(!is_binary(&twin));
+        let image = rng.values(graph.ty(Graph::INPUT));
+        assert_eq!(output(&twin, &image), output(&graph, &image), "seed {seed}");
+        twins += usize::from(is_binary(&graph));
+    }
+    assert!(twins > 50);
+}
+
+#[test]
+fn a_cycle_is_refused() {
+    let input = cases::map(2, 2, 3, DType::F32);
+    let mut g = Graph::new(input, Default::default());
+    let relu = Op::Activation(Activation::Relu);
+    let a = g.add("a", relu, &[Graph::INPUT], Params::default()).unwrap();
+    let b = g.add("b", relu, &[a], Params::default()).unwrap();
+    g.nodes[a - 1].inputs = vec![b];
+    assert!(g.normalize().unwrap_err().to_string().contains("depends on its own output"));
+    assert!(Model::new(input, g.nodes).is_err());
+}
