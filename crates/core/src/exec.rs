@@ -151,17 +151,10 @@ impl Executor {
     /// # Errors
     /// When the arena would be absurdly large.
     pub fn new(model: &Model<'_>, kernels: &'static Kernels) -> Result<Self, Error> {
-        let places = plan(model);
+        let places = plan(model)?;
         let value = |v: usize| Value { ty: model.types()[v], at: places[v] };
         let value_words =
             (0..places.len()).map(|v| places[v] + model.types()[v].arena_words()).max().unwrap_or(0);
-        if value_words > MAX_ARENA_BYTES / 8 {
-            return Err(Error(format!(
-                "the model needs {} MiB for the values of one image, more than the limit of {} MiB",
-                value_words >> 17,
-                MAX_ARENA_BYTES >> 20
-            )));
-        }
         let mut scratch_words = 0;
         let steps: Vec<Step> = model
             .nodes()
@@ -218,14 +211,14 @@ impl Executor {
     pub fn run(&self, batch: usize, arena: &mut [u64], mut after: impl FnMut(usize)) {
         let (values, scratch) = arena.split_at_mut(self.value_words * batch);
         for (i, step) in self.steps.iter().enumerate() {
-            step.run(batch, values, scratch);
+            step.run(self.kernels, batch, values, scratch);
             after(i);
         }
     }
 }
 
 /// Place of every value: first fit among the values that live at the same time.
-fn plan(model: &Model<'_>) -> Vec<usize> {
+fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
     let types = model.types();
     let mut last_use: Vec<usize> = (0..types.len()).collect();
     for (i, node) in model.nodes().iter().enumerate() {
@@ -249,10 +242,17 @@ fn plan(model: &Model<'_>) -> Vec<usize> {
             }
             at = at.max(range.end);
         }
+        // Every end is checked at once, so that no sum overflows on a 32-bit target.
+        if words > MAX_ARENA_BYTES / 8 - at {
+            return Err(Error(format!(
+                "the values of one image need more than the limit of {} MiB",
+                MAX_ARENA_BYTES >> 20
+            )));
+        }
         places[v] = at;
         live.push((at..at + words, last_use[v]));
     }
-    places
+    Ok(places)
 }
 
 fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {
@@ -270,7 +270,7 @@ fn pair(values: &mut [u64], input: Range<usize>, output: Range<usize>) -> (&[u64
 }
 
 impl Step {
-    fn run(&self, batch: usize, values: &mut [u64], scratch: &mut [u64]) {
+    fn run(&self, kernels: &Kernels, batch: usize, values: &mut [u64], scratch: &mut [u64]) {
         let first = self.inputs[0];
         match &self.prepared {
             Prepared::BConv(conv) => {
@@ -287,20 +287,23 @@ impl Step {
                 let (x, out) = pair(values, first.range(batch), self.place.range(batch));
                 let images = x.chunks_exact(first.ty.arena_words());
                 for (x, out) in images.zip(out.chunks_exact_mut(self.output.arena_words())) {
-                    self.image(first.ty, x, out);
+                    self.image(kernels, first.ty, x, out);
                 }
             }
         }
     }
 
     /// Runs an op with one input on one image.
-    fn image(&self, ty: ValueType, x: &[u64], out: &mut [u64]) {
+    fn image(&self, kernels: &Kernels, ty: ValueType, x: &[u64], out: &mut [u64]) {
         let (c, n) = (ty.shape.c, ty.shape.elements());
         let outputs = self.output.shape.elements();
         match (&self.prepared, ty.dtype) {
             (Prepared::Sign(s), DType::F32) => ops::sign::run::<f32>(*s, c, view(x, n), out),
             (Prepared::Sign(s), _) => ops::sign::run::<i32>(*s, c, view(x, n), out),
             (Prepared::Threshold { quant, thresholds, flips }, dtype) => match thresholds {
+                Numbers::F32(t) if quant.levels() == 2 => {
+                    ops::threshold::run_floats(&kernels.fgemm, c, view(x, n), t, flips, out);
+                }
                 Numbers::F32(t) => {
                     ops::threshold::run(*quant, c, view::<f32>(x, n), |v| v, t, flips, out);
                 }

@@ -219,10 +219,12 @@ impl DType {
     pub fn is_integer(self) -> bool {
         self != DType::F32
     }
-    /// Words of one row of `c` channels, or bytes rounded up to words.
+    /// Bytes of one image; the largest number where a 32-bit target cannot count them.
     pub fn bytes(self, shape: Shape) -> usize {
         match self {
-            DType::Bits(q) => shape.pixels() * q.planes() * bits::words(shape.c) * 8,
+            DType::Bits(q) => {
+                shape.pixels().saturating_mul(q.planes() * bits::words(shape.c)).saturating_mul(8)
+            }
             DType::U8 | DType::I8 => shape.elements(),
             DType::I32 | DType::F32 => shape.elements() * 4,
         }

@@ -12,6 +12,7 @@ pub mod meta;
 pub mod passes;
 pub mod session;
 pub mod stats;
+pub mod zoo;
 
 pub use crate::data::Dataset;
 pub use crate::error::{Error, Result};

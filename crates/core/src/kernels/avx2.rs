@@ -20,8 +20,15 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     counts: [counts_2x8, counts_1x8],
     bits: [bits_2x8, bits_1x8],
 };
-pub(super) const FGEMM: Fgemm =
-    Fgemm { name: "fgemm_4x16_avx2", mr: 4, nr: 16, tile: [tile_4x16, tile_1x16], madd };
+pub(super) const FGEMM: Fgemm = Fgemm {
+    name: "fgemm_4x16_avx2",
+    fused: true,
+    mr: 4,
+    nr: 16,
+    tile: [tile_4x16, tile_1x16],
+    madd,
+    reaches,
+};
 
 #[target_feature(enable = "avx2")]
 unsafe fn counts_2x8(k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
@@ -71,6 +78,12 @@ unsafe fn tile_1x16(k: usize, a: *const f32, lda: usize, b: *const f32, out: *mu
 unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
     // SAFETY: bounds are passed on from `Fgemm::madd`; the features are enabled on this function.
     unsafe { fgemm::madd::<Avx2>(n, x, w, acc) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
+    // SAFETY: bounds are passed on from `Fgemm::reaches`; the features are enabled on this function.
+    unsafe { fgemm::reaches::<Avx2>(n, x, t) }
 }
 
 struct Avx2;
@@ -185,5 +198,10 @@ unsafe impl FloatLanes for Avx2 {
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the caller guarantees FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(x: __m256, t: __m256) -> u32 {
+        // SAFETY: the caller guarantees AVX.
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x, t)) as u32 }
     }
 }

@@ -25,8 +25,15 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     counts: [counts_4x16, counts_1x16],
     bits: [bits_4x16, bits_1x16],
 };
-pub(super) const FGEMM: Fgemm =
-    Fgemm { name: "fgemm_4x32_avx512", mr: 4, nr: 32, tile: [tile_4x32, tile_1x32], madd };
+pub(super) const FGEMM: Fgemm = Fgemm {
+    name: "fgemm_4x32_avx512",
+    fused: true,
+    mr: 4,
+    nr: 32,
+    tile: [tile_4x32, tile_1x32],
+    madd,
+    reaches,
+};
 
 #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
 unsafe fn counts_4x16(k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
@@ -76,6 +83,12 @@ unsafe fn tile_1x32(k: usize, a: *const f32, lda: usize, b: *const f32, out: *mu
 unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
     // SAFETY: bounds are passed on from `Fgemm::madd`; the features are enabled on this function.
     unsafe { fgemm::madd::<Avx512>(n, x, w, acc) }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
+    // SAFETY: bounds are passed on from `Fgemm::reaches`; the feature is enabled on this function.
+    unsafe { fgemm::reaches::<Avx512>(n, x, t) }
 }
 
 struct Avx512;
@@ -175,5 +188,10 @@ unsafe impl FloatLanes for Avx512 {
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the caller guarantees AVX-512.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(x: __m512, t: __m512) -> u32 {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, t)) }
     }
 }

@@ -11,8 +11,10 @@
 //! ternary-logic instruction. The parities telescope, so
 //! `count = 2 * sum(popcount(carry)) + popcount(y[last])`: 2.5 instructions per word instead of 3.
 
+/// Most rows of a register tile of any rung.
+pub const MAX_ROWS: usize = 4;
 /// Largest register tile of any rung, in cells (rows x channels).
-pub const MAX_TILE: usize = 4 * 16;
+pub const MAX_TILE: usize = MAX_ROWS * 16;
 
 /// Verbs that an instruction set supplies. A vector is `LANES` words.
 ///
@@ -89,11 +91,11 @@ impl Bgemm {
         a: &[u64],
         lda: usize,
         b: &[u64],
-        limits: &[&[u32]; 4],
-        out: &mut [u32; 4],
+        limits: &[&[u32]; MAX_ROWS],
+        out: &mut [u32; MAX_ROWS],
     ) {
         self.check(rows, k, a, lda, b);
-        assert!(rows <= 4 && limits[..rows].iter().all(|l| l.len() >= self.nr));
+        assert!(rows <= MAX_ROWS && limits[..rows].iter().all(|l| l.len() >= self.nr));
         let limits = limits.map(|l| l.as_ptr());
         // SAFETY: as in `counts`; the assertion bounds limits[i][nr-1] and out[rows-1].
         unsafe {

@@ -3,6 +3,9 @@
 //! Every output is one chain `acc = fma(a[k], b[k], acc)` with `k` ascending, whatever the
 //! instruction set, tile or thread count: floats are bit-exact across all of them.
 
+/// Largest register tile of any rung, in cells (rows x columns).
+pub const MAX_FLOAT_TILE: usize = 4 * 32;
+
 /// Verbs that an instruction set supplies. A vector is `LANES` floats.
 ///
 /// # Safety
@@ -16,21 +19,27 @@ pub(super) unsafe trait FloatLanes {
     unsafe fn splat(x: f32) -> Self::V;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Bit `l` is `x[l] >= t[l]`.
+    unsafe fn reaches(x: Self::V, t: Self::V) -> u32;
 }
 
 type TileFn = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
 type MaddFn = unsafe fn(usize, *const f32, *const f32, *mut f32);
+type ReachesFn = unsafe fn(usize, *const f32, *const f32) -> u64;
 
 /// Float GEMM of one instruction set.
 pub struct Fgemm {
     /// Name, the same in benches and docs.
     pub name: &'static str,
+    /// Whether one instruction multiplies and adds; otherwise it is emulated and slow.
+    pub fused: bool,
     /// Rows of the wide tile.
     pub mr: usize,
     /// Columns of both tiles: a panel of weights is `[k][nr]` floats.
     pub nr: usize,
     pub(super) tile: [TileFn; 2],
     pub(super) madd: MaddFn,
+    pub(super) reaches: ReachesFn,
 }
 
 impl Fgemm {
@@ -43,6 +52,14 @@ impl Fgemm {
         // SAFETY: an `Fgemm` is only reachable through `available()`, so the CPU has its instructions;
         // the assertions bound every access: a[(rows-1)*lda + k-1], b[k*nr-1], out[rows*nr-1].
         unsafe { self.tile[usize::from(rows == 1)](k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
+    }
+
+    /// Bit `i` is `x[i] >= t[i]`, for at most 64 floats.
+    #[inline]
+    pub fn reaches(&self, x: &[f32], t: &[f32]) -> u64 {
+        assert!(x.len() == t.len() && x.len() <= 64);
+        // SAFETY: reachable only on a CPU with these instructions; the two lengths are equal.
+        unsafe { (self.reaches)(x.len(), x.as_ptr(), t.as_ptr()) }
     }
 
     /// `acc[i] = fma(x[i], w[i], acc[i])`.
@@ -100,5 +117,23 @@ pub(super) unsafe fn madd<L: FloatLanes>(n: usize, x: *const f32, w: *const f32,
             *acc.add(i) = super::scalar::fma(*x.add(i), *w.add(i), *acc.add(i));
             i += 1;
         }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn reaches<L: FloatLanes>(n: usize, x: *const f32, t: *const f32) -> u64 {
+    // SAFETY: the caller guarantees `n <= 64` floats behind each pointer (see `Fgemm::reaches`).
+    unsafe {
+        let whole = n - n % L::LANES;
+        let (mut mask, mut i) = (0, 0);
+        while i < whole {
+            mask |= u64::from(L::reaches(L::load(x.add(i)), L::load(t.add(i)))) << i;
+            i += L::LANES;
+        }
+        while i < n {
+            mask |= u64::from(*x.add(i) >= *t.add(i)) << i;
+            i += 1;
+        }
+        mask
     }
 }

@@ -20,8 +20,8 @@ mod simd128;
 
 #[cfg(feature = "alloc")]
 pub use aligned::Aligned;
-pub use bgemm::{Bgemm, MAX_TILE};
-pub use fgemm::Fgemm;
+pub use bgemm::{Bgemm, MAX_ROWS, MAX_TILE};
+pub use fgemm::{Fgemm, MAX_FLOAT_TILE};
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -46,6 +46,17 @@ pub static ALL: &[Kernels] = &[
     Kernels { isa: "simd128", available: always, bgemm: simd128::BGEMM, fgemm: simd128::FGEMM },
     Kernels { isa: "scalar", available: always, bgemm: scalar::BGEMM, fgemm: scalar::FGEMM },
 ];
+
+// The callers' buffers hold any tile of any rung.
+const _: () = {
+    let mut i = 0;
+    while i < ALL.len() {
+        let (b, f) = (&ALL[i].bgemm, &ALL[i].fgemm);
+        assert!(b.mr <= MAX_ROWS && b.nr <= 32 && b.mr * b.nr <= MAX_TILE);
+        assert!(f.mr * f.nr <= MAX_FLOAT_TILE);
+        i += 1;
+    }
+};
 
 fn always() -> bool {
     true

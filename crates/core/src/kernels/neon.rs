@@ -19,10 +19,12 @@ pub(super) const BGEMM: Bgemm = Bgemm {
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x16_neon",
+    fused: true,
     mr: 4,
     nr: 16,
     tile: [fgemm::tile::<Neon, 4, 4>, fgemm::tile::<Neon, 1, 4>],
     madd: fgemm::madd::<Neon>,
+    reaches: fgemm::reaches::<Neon>,
 };
 
 struct Neon;
@@ -124,5 +126,13 @@ unsafe impl FloatLanes for Neon {
     unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: the caller guarantees NEON.
         unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(x: float32x4_t, t: float32x4_t) -> u32 {
+        // SAFETY: the caller guarantees NEON.
+        unsafe {
+            const BITS: [u32; 4] = [1, 2, 4, 8];
+            vaddvq_u32(vandq_u32(vcgeq_f32(x, t), vld1q_u32(BITS.as_ptr())))
+        }
     }
 }

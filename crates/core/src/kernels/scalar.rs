@@ -13,10 +13,12 @@ pub(super) const BGEMM: Bgemm = Bgemm {
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x1_scalar",
+    fused: false,
     mr: 4,
     nr: 1,
     tile: [fgemm::tile::<Scalar, 4, 1>, fgemm::tile::<Scalar, 1, 1>],
     madd: fgemm::madd::<Scalar>,
+    reaches: fgemm::reaches::<Scalar>,
 };
 
 struct Scalar;
@@ -110,5 +112,9 @@ unsafe impl FloatLanes for Scalar {
     #[inline(always)]
     unsafe fn fma(a: f32, b: f32, c: f32) -> f32 {
         fma(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn reaches(x: f32, t: f32) -> u32 {
+        u32::from(x >= t)
     }
 }

@@ -32,7 +32,7 @@ pub use with_alloc::*;
 mod with_alloc {
     use super::*;
     use crate::cases::{Case, Rng, map};
-    use crate::kernels::{Aligned, Kernels};
+    use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE};
     use crate::model::{Error, Params, Tensor, per_channel};
     use crate::ops::Op;
     use crate::reference::Values;
@@ -57,7 +57,7 @@ mod with_alloc {
                 conv.groups, x.shape.c, weight.rows
             )));
         }
-        let k = conv.window.taps() * (x.shape.c / conv.groups);
+        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
         if weight.cols != k {
             return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
         }
@@ -202,7 +202,7 @@ mod with_alloc {
                         let mut r = 0;
                         while r < count {
                             let mr = if r + gemm.mr <= count { gemm.mr } else { 1 };
-                            let mut tile = [0f32; 4 * 32];
+                            let mut tile = [0f32; MAX_FLOAT_TILE];
                             let a = &scratch[r * self.k..];
                             gemm.tile(mr, self.k, a, self.k, b, &mut tile);
                             for i in 0..mr {
@@ -223,11 +223,17 @@ mod with_alloc {
         fn lower(&self, image: &[f32], g: usize, pixel: usize, row: &mut [f32]) {
             let (shape, out) = (self.input.shape, self.out.shape);
             let cg = shape.c / self.conv.groups;
-            self.conv.window.for_each_tap(shape, pixel / out.w, pixel % out.w, |tap, pixel| {
-                let row = &mut row[tap * cg..][..cg];
-                match pixel {
-                    Some(p) => row.copy_from_slice(&image[p * shape.c + g * cg..][..cg]),
-                    None => row.fill(self.conv.pad_value),
+            if self.conv.window.pad != [0; 4] {
+                row.fill(self.conv.pad_value);
+            }
+            self.conv.window.for_each_run(shape, pixel / out.w, pixel % out.w, |tap, taps, pixel| {
+                if cg == shape.c {
+                    row[tap * cg..][..taps * cg].copy_from_slice(&image[pixel * cg..][..taps * cg]);
+                } else {
+                    for i in 0..taps {
+                        let from = &image[(pixel + i) * shape.c + g * cg..][..cg];
+                        row[(tap + i) * cg..][..cg].copy_from_slice(from);
+                    }
                 }
             });
         }

@@ -46,6 +46,22 @@ pub fn run<X: Copy, T: PartialOrd>(
     }
 }
 
+/// Packs one image of floats to one plane; `thresholds` has one entry for each channel.
+pub fn run_floats(
+    kernel: &crate::kernels::Fgemm,
+    c: usize,
+    x: &[f32],
+    thresholds: &[f32],
+    flips: &[u64],
+    out: &mut [u64],
+) {
+    for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(bits::words(c))) {
+        for (w, (x, t)) in pixel.chunks(64).zip(thresholds.chunks(64)).enumerate() {
+            out[w] = kernel.reaches(x, t) ^ flips[w];
+        }
+    }
+}
+
 #[cfg(feature = "alloc")]
 pub use with_alloc::*;
 

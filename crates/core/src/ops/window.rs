@@ -52,6 +52,29 @@ impl Window {
             }
         }
     }
+    /// Calls `f(first tap, taps, first input pixel)` for the taps of output `(oy, ox)` that lie inside the map, in
+    /// runs that read neighbouring pixels.
+    #[inline]
+    pub fn for_each_run(&self, input: Shape, oy: usize, ox: usize, mut f: impl FnMut(usize, usize, usize)) {
+        let kw = self.kernel[1];
+        let start = ox * self.stride[1];
+        for ky in 0..self.kernel[0] {
+            let Some(y) = self.row(oy, ky, input.h) else { continue };
+            if self.dilation[1] == 1 {
+                let first = self.pad[1].saturating_sub(start);
+                let end = kw.min((input.w + self.pad[1]).saturating_sub(start));
+                if first < end {
+                    f(ky * kw + first, end - first, y * input.w + start + first - self.pad[1]);
+                }
+            } else {
+                for kx in 0..kw {
+                    if let Some(x) = self.col(ox, kx, input.w) {
+                        f(ky * kw + kx, 1, y * input.w + x);
+                    }
+                }
+            }
+        }
+    }
 
     /// Rows and columns of the output.
     ///
@@ -59,14 +82,19 @@ impl Window {
     /// When a size is zero or absurd, or the window does not fit into the padded map.
     #[cfg(feature = "alloc")]
     pub fn output(&self, input: Shape) -> Result<[usize; 2], crate::model::Error> {
+        use crate::model::MAX_ELEMENTS;
         use alloc::format;
         const LARGEST: usize = 1 << 16;
         let positive = [self.kernel, self.stride, self.dilation].into_iter().flatten();
         if positive.chain([1]).any(|v| v == 0 || v > LARGEST) || self.pad.iter().any(|p| *p > LARGEST) {
             return Err("has a kernel, stride, dilation or padding of 0 or above 65536".into());
         }
+        // Products of two such numbers do not fit into the words of a 32-bit target.
+        if self.kernel[0].checked_mul(self.kernel[1]).is_none_or(|taps| taps > MAX_ELEMENTS) {
+            return Err("has a kernel with more taps than a tensor may have elements".into());
+        }
         let one = |size: usize, i: usize| {
-            let extent = self.dilation[i] * (self.kernel[i] - 1) + 1;
+            let extent = self.dilation[i].checked_mul(self.kernel[i] - 1)?.checked_add(1)?;
             let padded = size + self.pad[i] + self.pad[i + 2];
             Some(padded.checked_sub(extent)? / self.stride[i] + 1)
         };

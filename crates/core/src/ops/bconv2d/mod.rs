@@ -1,0 +1,295 @@
+//! Convolution of integer activations with 1- to 8-bit weights: the heart of the project.
+//!
+//! ```text
+//! acc[y][x][n] = sum over taps t and channels c of  w[n][t][c] * x[pixel(y, x, t)][c]
+//! out          = transform(acc)
+//! ```
+//! A tap in the padding reads `pad_value`; 0 leaves the tap out exactly. Group `g` of the output
+//! channels reads only the channels of group `g`. Weights are rows of `(ky, kx, c)` elements.
+//!
+//! **Fast path.** Every value is a sum over planes of +-1: `v = (sum_i p_i * s_i + e) / 2`
+//! ([`Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
+//! products of planes, and one microkernel (`kernels::bgemm`) serves all of them; bytes are eight
+//! planes. The map is lowered to rows of bits (bit im2col), padding reads as 0 bits, and the
+//! difference to the true padding value is one number per channel and *border class* (which rows
+//! and columns of the kernel lie outside), added after the kernel. For one plane on both sides and bit
+//! output, that number goes into the limit that the kernel compares with, and the mask of the
+//! comparison is the next layer's bits.
+//!
+//! Sources: XNOR and popcount, Courbariaux et al. 2016; border correction as in LCE; thresholds as in
+//! FINN; prefix parity is ours.
+
+use super::Window;
+use super::transform::Transform;
+use crate::types::DType;
+
+/// Attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BConv2d {
+    /// The sliding window.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub window: Window,
+    /// Groups of channels.
+    pub groups: usize,
+    /// What a tap in the padding reads: 0 (left out), +1 or -1.
+    pub pad_value: i32,
+    /// Output format; `i32` takes no constants, `f32` takes `center`, `scale` and `bias`, bits take
+    /// `thresholds` and `flips`.
+    pub output: DType,
+}
+
+#[cfg(feature = "alloc")]
+mod prepared;
+#[cfg(feature = "alloc")]
+pub use {prepared::Prepared, with_alloc::*};
+
+#[cfg(feature = "alloc")]
+mod with_alloc {
+    use super::*;
+    use crate::bits;
+    use crate::cases::{Case, Rng, formats, map};
+    use crate::model::{Error, MAX_ACCUMULATOR, Params, Tensor, per_channel};
+    use crate::ops::Op;
+    use crate::ops::transform::{affine, level};
+    use crate::reference::Values;
+    use crate::types::{Encoding, Quant, Shape, ValueType};
+    use alloc::format;
+    use alloc::vec::Vec;
+
+    /// Type of the output.
+    pub fn infer(conv: &BConv2d, x: ValueType, params: &Params<Tensor<'_>>) -> Result<ValueType, Error> {
+        let Some(xq) = x.dtype.quant() else {
+            return Err(Error(format!("needs bits or bytes as input, not {}", x.dtype)));
+        };
+        if !(-1..=1).contains(&conv.pad_value) {
+            return Err("has a padding value other than -1, 0 and 1".into());
+        }
+        let [h, w] = conv.window.output(x.shape)?;
+        let Some(weight) = &params.weight else {
+            return Err("has no weight".into());
+        };
+        let Some((wq, _)) = weight.as_bits() else {
+            return Err("needs bit-packed weights".into());
+        };
+        let divides = |n: usize| conv.groups > 0 && n.is_multiple_of(conv.groups);
+        if !divides(x.shape.c) || !divides(weight.rows) {
+            return Err(Error(format!(
+                "has {} groups, which do not divide {} input and {} output channels",
+                conv.groups, x.shape.c, weight.rows
+            )));
+        }
+        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
+        if weight.cols != k {
+            return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
+        }
+        let largest = |q: Quant| i64::from(q.max().max(-q.min()));
+        if largest(xq) * largest(wq) * k as i64 > MAX_ACCUMULATOR {
+            return Err(Error(format!("could overflow its accumulator with {k} taps")));
+        }
+        let out = Shape::new(h, w, weight.rows);
+        check_transform(conv.output, out, params)?;
+        Ok(ValueType::new(out, conv.output))
+    }
+
+    /// Checks the constants of an output transform.
+    fn check_transform(output: DType, out: Shape, params: &Params<Tensor<'_>>) -> Result<(), Error> {
+        let affine = [&params.center, &params.scale, &params.bias];
+        match output {
+            DType::F32 => {
+                for (role, t) in ["center", "scale", "bias"].iter().zip(affine) {
+                    per_channel(role, t.as_ref(), out)?;
+                }
+            }
+            _ if affine.iter().any(|t| t.is_some()) => {
+                return Err("has a scale, but its output is no float".into());
+            }
+            DType::Bits(q) => return crate::ops::threshold::check(q, out, params, DType::I32),
+            DType::I32 => {}
+            other => return Err(Error(format!("cannot put out {other}"))),
+        }
+        if params.thresholds.is_some() || params.flips.is_some() {
+            return Err("has thresholds, but its output is not bits".into());
+        }
+        Ok(())
+    }
+
+    /// The specification.
+    pub fn reference(
+        conv: &BConv2d,
+        x: ValueType,
+        v: &Values,
+        params: &Params<Tensor<'_>>,
+        out: ValueType,
+    ) -> Values {
+        let weight = params.weight.as_ref().expect("checked by infer");
+        let w = weight.to_i32().expect("checked by infer");
+        let (v, owned) = (v.int(), OwnedTransform::new(conv.output, params, out.shape.c));
+        let (ng, cg) = (out.shape.c / conv.groups, x.shape.c / conv.groups);
+        let mut ints = Vec::new();
+        let mut floats = Vec::new();
+        for oy in 0..out.shape.h {
+            for ox in 0..out.shape.w {
+                for n in 0..out.shape.c {
+                    let mut acc = 0i32;
+                    conv.window.for_each_tap(x.shape, oy, ox, |tap, pixel| {
+                        for c in 0..cg {
+                            let value = match pixel {
+                                Some(p) => v[p * x.shape.c + n / ng * cg + c],
+                                None => conv.pad_value,
+                            };
+                            acc += w[n * weight.cols + tap * cg + c] * value;
+                        }
+                    });
+                    match owned.view() {
+                        Transform::I32 => ints.push(acc),
+                        Transform::F32 { center, scale, bias } => {
+                            floats.push(affine(acc as f32, center[n], scale[n], bias[n]));
+                        }
+                        Transform::Levels { quant, thresholds, flips } => {
+                            let steps = quant.levels() - 1;
+                            let t = &thresholds[n * steps..][..steps];
+                            ints.push(quant.value_of_level(level(acc, t, bits::get(flips, n))));
+                        }
+                    }
+                }
+            }
+        }
+        if out.dtype == DType::F32 { Values::F32(floats) } else { Values::Int(ints) }
+    }
+
+    /// The constants of an output transform, complete and owned.
+    pub(crate) struct OwnedTransform {
+        output: DType,
+        floats: [Vec<f32>; 3],
+        thresholds: Vec<i32>,
+        pub(crate) flips: Vec<u64>,
+    }
+
+    impl OwnedTransform {
+        pub(crate) fn new(output: DType, params: &Params<Tensor<'_>>, n: usize) -> Self {
+            let floats = |t: &Option<Tensor<'_>>, default| {
+                t.as_ref().and_then(|t| t.as_f32()).map_or(alloc::vec![default; n], <[f32]>::to_vec)
+            };
+            OwnedTransform {
+                output,
+                floats: [floats(&params.center, 0.0), floats(&params.scale, 1.0), floats(&params.bias, 0.0)],
+                thresholds: params
+                    .thresholds
+                    .as_ref()
+                    .and_then(|t| t.as_i32())
+                    .map_or(Vec::new(), <[i32]>::to_vec),
+                flips: params
+                    .flips
+                    .as_ref()
+                    .and_then(|t| t.as_bits())
+                    .map_or(alloc::vec![0; bits::words(n)], |(_, w)| w.to_vec()),
+            }
+        }
+        pub(crate) fn view(&self) -> Transform<'_> {
+            match self.output {
+                DType::Bits(quant) => {
+                    Transform::Levels { quant, thresholds: &self.thresholds, flips: &self.flips }
+                }
+                DType::F32 => {
+                    let [center, scale, bias] = &self.floats;
+                    Transform::F32 { center, scale, bias }
+                }
+                _ => Transform::I32,
+            }
+        }
+    }
+
+    /// Random constants for an output format.
+    pub(crate) fn random_transform(
+        rng: &mut Rng,
+        params: &mut Params<Tensor<'static>>,
+        output: DType,
+        n: usize,
+        spread: i32,
+    ) {
+        match output {
+            DType::F32 => {
+                params.center = Some(Tensor::f32(rng.floats(n, -4.0, 4.0)));
+                params.scale = Some(Tensor::f32(rng.floats(n, -1.0, 1.0)));
+                params.bias = Some(Tensor::f32(rng.floats(n, -4.0, 4.0)));
+            }
+            DType::Bits(q) => {
+                params.thresholds = Some(rng.thresholds(n, q.levels() - 1, spread));
+                params.flips = Some(rng.flags(n));
+            }
+            _ => {}
+        }
+    }
+
+    /// Shapes, formats, paddings and borders that must all equal the reference.
+    pub fn cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        let mut rng = Rng::new(1);
+        let mut add = |name: &str, x: ValueType, n: usize, conv: BConv2d, wq: Quant| {
+            let mut case = Case::new(name, Op::BConv2d(conv), &[x]);
+            let k = conv.window.taps() * x.shape.c / conv.groups;
+            case.params.weight = Some(rng.weights(n, k, wq));
+            random_transform(&mut rng, &mut case.params, conv.output, n, 12);
+            cases.push(case);
+        };
+        let conv = |window, pad_value, output| BConv2d { window, groups: 1, pad_value, output };
+        let bit = |h, w, c| map(h, w, c, DType::BIT);
+        for c in [1, 3, 63, 64, 65, 128, 192, 257] {
+            for output in [DType::I32, DType::BIT, DType::F32] {
+                let name = format!("{c} channels to {output}");
+                add(&name, bit(5, 6, c), 19, conv(Window::square(3, 1, 1), 0, output), Quant::BIT);
+            }
+        }
+        for (kernel, stride, pad) in
+            [(1, 1, 0), (1, 2, 0), (2, 2, 1), (3, 2, 1), (3, 3, 2), (5, 1, 2), (7, 2, 3), (4, 1, 3)]
+        {
+            for pad_value in [0, 1, -1] {
+                let name = format!("kernel {kernel} stride {stride} pad {pad} of {pad_value}");
+                let window = Window::square(kernel, stride, pad);
+                for output in [DType::I32, DType::BIT] {
+                    add(&name, bit(9, 7, 40), 33, conv(window, pad_value, output), Quant::BIT);
+                }
+            }
+        }
+        let odd = Window { kernel: [3, 2], stride: [2, 1], dilation: [2, 3], pad: [1, 0, 3, 2] };
+        add("dilated, uneven", bit(11, 9, 70), 21, conv(odd, 0, DType::BIT), Quant::BIT);
+        add("long rows", bit(2, 2, 5000), 5, conv(Window::square(2, 1, 0), 0, DType::I32), Quant::BIT);
+        add(
+            "one pixel, one filter",
+            bit(1, 1, 1),
+            1,
+            conv(Window::square(1, 1, 0), 0, DType::BIT),
+            Quant::BIT,
+        );
+        for (groups, c, n) in [(2, 128, 32), (3, 15, 9), (4, 256, 64), (8, 8, 8)] {
+            for output in [DType::BIT, DType::I32] {
+                let grouped = BConv2d { groups, ..conv(Window::square(3, 1, 1), 0, output) };
+                add(&format!("{groups} groups of {c}"), bit(4, 5, c), n, grouped, Quant::BIT);
+            }
+        }
+        for wq in formats() {
+            for xq in formats() {
+                let output = [DType::I32, DType::BIT, DType::Bits(Quant::TERNARY)][xq.planes() % 3];
+                let name = format!("w {} a {}", DType::Bits(wq), DType::Bits(xq));
+                let x = map(4, 5, 37, DType::Bits(xq));
+                add(&name, x, 18, conv(Window::square(3, 1, 1), 0, output), wq);
+            }
+            for bytes in [DType::U8, DType::I8] {
+                let name = format!("w {} on {bytes}", DType::Bits(wq));
+                let c = conv(Window::square(3, 1, 1), [-1, 0, 1][wq.planes() % 3], DType::I32);
+                add(&name, map(6, 5, 3, bytes), 18, c, wq);
+            }
+        }
+        for q in [
+            Quant::new(2, Encoding::Unsigned),
+            Quant::new(2, Encoding::Bipolar),
+            Quant::new(3, Encoding::Signed),
+            Quant::TERNARY,
+        ] {
+            let name = format!("to {}", DType::Bits(q));
+            add(&name, bit(4, 4, 66), 70, conv(Window::square(3, 1, 1), 1, DType::Bits(q)), Quant::BIT);
+        }
+        cases
+    }
+}

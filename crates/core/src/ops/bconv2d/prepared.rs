@@ -1,0 +1,622 @@
+//! The fast path of binary convolution, prepared for one machine.
+
+use super::{BConv2d, OwnedTransform};
+use crate::bits;
+use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_ROWS, MAX_TILE};
+use crate::model::{Params, Tensor};
+use crate::ops::transform::{Transform, affine, level};
+use crate::types::{DType, Quant, ValueType};
+use alloc::vec::Vec;
+
+/// Most rows that are lowered at a time.
+const MAX_BLOCK: usize = 64;
+/// Bytes of lowered rows that stay in half of a small L1 cache.
+const BLOCK_BYTES: usize = 16 * 1024;
+/// Output pixels from which the float kernel beats bit planes on bytes: below, 32 times the weights are read
+/// for too few pixels.
+const FLOAT_PIXELS: usize = 16;
+
+/// How one row is multiplied with one filter.
+#[derive(Clone, Copy, PartialEq)]
+enum Product {
+    /// One plane on both sides: a single count.
+    Bit,
+    /// A combination of counts for all pairs of planes.
+    Planes,
+    /// Bytes as floats.
+    Float,
+}
+
+/// Weights in panels, padding and thresholds in tables.
+pub struct Prepared {
+    conv: BConv2d,
+    input: ValueType,
+    out: ValueType,
+    xq: Quant,
+    wq: Quant,
+    kernels: &'static Kernels,
+    product: Product,
+    /// Rows and channels of a tile of the kernel.
+    mr: usize,
+    nr: usize,
+    /// Words of a lowered row of one plane; floats for [`Product::Float`].
+    k: usize,
+    /// `[group][panel][weight plane][k][nr]` words, or `[group][panel][k][nr]` floats.
+    panels: Aligned,
+    /// Border class of every output row and column.
+    row_class: Vec<u32>,
+    col_class: Vec<u32>,
+    col_classes: usize,
+    /// `[class][channel]`: added to the accumulator of the kernel.
+    offset: Vec<i32>,
+    /// `[channel]`: four times the constant part of a product of several planes.
+    quad: Vec<i64>,
+    /// `[class][group][channels padded to panels]`: exclusive limits of counts, for bits from bits.
+    limits: Vec<u32>,
+    /// `[group][channels padded to panels]`: thresholds, for bits from floats.
+    float_limits: Vec<f32>,
+    transform: OwnedTransform,
+    /// Rows that are lowered at a time.
+    block: usize,
+}
+
+/// Where the result of a lowered row goes, and what it needs.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    /// First word (bits) or element (numbers) of the output pixel.
+    at: usize,
+    class: usize,
+    /// Weighted sum of its planes, for weights with an offset.
+    sum: i64,
+}
+
+impl Prepared {
+    /// Prepares an op that `infer` has accepted.
+    pub fn new(
+        conv: BConv2d,
+        input: ValueType,
+        out: ValueType,
+        params: &Params<Tensor<'_>>,
+        kernels: &'static Kernels,
+    ) -> Self {
+        let weight = params.weight.as_ref().expect("checked by infer");
+        let (wq, rows) = weight.as_bits().expect("checked by infer");
+        let xq = input.dtype.quant().expect("checked by infer");
+        let ints = weight.to_i32().expect("checked by infer");
+        let n = out.shape.c;
+        let largest = wq.max().max(-wq.min()) as usize;
+        let exact = weight.cols * 255 * largest < 1 << 24;
+        let bytes = !matches!(input.dtype, DType::Bits(_));
+        let product = if bytes && exact && kernels.fgemm.fused && out.shape.pixels() >= FLOAT_PIXELS {
+            Product::Float
+        } else if xq.is_bit() && wq.is_bit() {
+            Product::Bit
+        } else {
+            Product::Planes
+        };
+        let (mr, nr, k) = match product {
+            Product::Float => (kernels.fgemm.mr, kernels.fgemm.nr, weight.cols),
+            _ => {
+                let gemm = &kernels.bgemm;
+                (gemm.mr, gemm.nr, gemm.padded(bits::words(weight.cols)))
+            }
+        };
+        let row_bytes = if product == Product::Float { k * 4 } else { xq.planes() * k * 8 };
+        let (row_class, row_sets) = classes(out.shape.h, conv.window.kernel[0], |o, k| {
+            conv.window.row(o, k, input.shape.h).is_some()
+        });
+        let (col_class, col_sets) = classes(out.shape.w, conv.window.kernel[1], |o, k| {
+            conv.window.col(o, k, input.shape.w).is_some()
+        });
+        let mut prepared = Prepared {
+            conv,
+            input,
+            out,
+            xq,
+            wq,
+            kernels,
+            product,
+            mr,
+            nr,
+            k,
+            panels: Aligned::zeroed(0),
+            row_class,
+            col_class,
+            col_classes: col_sets.len(),
+            offset: Vec::new(),
+            quad: (0..n).map(|ch| quad_constant(xq, wq, weight.cols, ch, rows)).collect(),
+            limits: Vec::new(),
+            float_limits: Vec::new(),
+            transform: OwnedTransform::new(conv.output, params, n),
+            block: (BLOCK_BYTES / row_bytes).clamp(mr, MAX_BLOCK) / mr * mr,
+        };
+        prepared.panels = match product {
+            Product::Float => prepared.pack_floats(&ints),
+            _ => prepared.pack_bits(rows, bits::words(weight.cols)),
+        };
+        prepared.offset = prepared.border_offsets(&ints, weight.cols, &row_sets, &col_sets);
+        if conv.output == DType::BIT {
+            prepared.set_limits();
+        }
+        prepared
+    }
+
+    /// Output channels of a group, and panels that hold them.
+    fn group(&self) -> (usize, usize) {
+        let channels = self.out.shape.c / self.conv.groups;
+        (channels, channels.div_ceil(self.nr))
+    }
+
+    fn pack_bits(&self, rows: &[u64], words: usize) -> Aligned {
+        let (ng, panels) = self.group();
+        let (pw, k, nr) = (self.wq.planes(), self.k, self.nr);
+        let mut packed = Aligned::zeroed(self.conv.groups * panels * pw * k * nr);
+        for channel in 0..self.out.shape.c {
+            let (g, i) = (channel / ng, channel % ng);
+            for p in 0..pw {
+                let row = &rows[(channel * pw + p) * words..][..words];
+                let panel = ((g * panels + i / nr) * pw + p) * k * nr;
+                let mut run = 0;
+                for w in 0..k {
+                    let word = row.get(w).copied().unwrap_or(0);
+                    run = if self.kernels.bgemm.prefix { run ^ word } else { word };
+                    packed[panel + w * nr + i % nr] = run;
+                }
+            }
+        }
+        packed
+    }
+
+    fn pack_floats(&self, weights: &[i32]) -> Aligned {
+        let (ng, panels) = self.group();
+        let (k, nr) = (self.k, self.nr);
+        let mut packed = Aligned::zeroed((self.conv.groups * panels * k * nr).div_ceil(2));
+        let floats = packed.as_f32_mut();
+        for (channel, filter) in weights.chunks(k).enumerate() {
+            let (g, i) = (channel / ng, channel % ng);
+            let panel = (g * panels + i / nr) * k * nr + i % nr;
+            for (kk, w) in filter.iter().enumerate() {
+                floats[panel + kk * nr] = *w as f32;
+            }
+        }
+        packed
+    }
+
+    /// `[class][channel]`: a tap in the padding is lowered as code 0 (as the true value for floats), but should
+    /// have contributed `pad_value`; and a count of differing bits is taken from the number of taps.
+    fn border_offsets(
+        &self,
+        weights: &[i32],
+        taps: usize,
+        row_sets: &[Vec<bool>],
+        col_sets: &[Vec<bool>],
+    ) -> Vec<i32> {
+        let wrong_by = match self.product {
+            Product::Float => 0,
+            _ => self.conv.pad_value - self.xq.decode(0),
+        };
+        let constant = if self.product == Product::Bit { taps as i32 } else { 0 };
+        let (kw, cg) = (self.conv.window.kernel[1], self.input.shape.c / self.conv.groups);
+        let mut offsets = Vec::with_capacity(row_sets.len() * col_sets.len() * self.out.shape.c);
+        for ys in row_sets {
+            for xs in col_sets {
+                for filter in weights.chunks(taps) {
+                    let outside = |tap: usize| !(ys[tap / kw] && xs[tap % kw]);
+                    let padded = filter.chunks(cg).enumerate().filter(|(tap, _)| outside(*tap));
+                    let sum: i32 = padded.map(|(_, w)| w.iter().sum::<i32>()).sum();
+                    offsets.push(constant + wrong_by * sum);
+                }
+            }
+        }
+        offsets
+    }
+
+    /// Turns thresholds of accumulators into what the kernels compare with.
+    fn set_limits(&mut self) {
+        let Transform::Levels { thresholds, .. } = self.transform.view() else { return };
+        let (ng, panels) = self.group();
+        let channel = |g: usize, i: usize| (i < ng).then_some(g * ng + i);
+        let padded = |g| (0..panels * self.nr).map(move |i| channel(g, i));
+        let groups = 0..self.conv.groups;
+        match self.product {
+            Product::Bit => {
+                for class in self.offset.chunks(self.out.shape.c) {
+                    for ch in groups.clone().flat_map(padded) {
+                        // acc = offset - 2 count >= t  <=>  count < floor((offset - t) / 2) + 1
+                        self.limits.push(ch.map_or(0, |ch| {
+                            let room = i64::from(class[ch]) - i64::from(thresholds[ch]);
+                            (room.div_euclid(2) + 1).clamp(0, i64::from(u32::MAX)) as u32
+                        }));
+                    }
+                }
+            }
+            // Accumulators are below 2^24, so a threshold that is rounded is out of their reach anyway.
+            Product::Float => {
+                self.float_limits = groups
+                    .flat_map(padded)
+                    .map(|ch| ch.map_or(f32::MAX, |ch| thresholds[ch] as f32))
+                    .collect();
+            }
+            Product::Planes => {}
+        }
+    }
+
+    /// Name of the kernel that runs.
+    pub fn kernel(&self) -> &'static str {
+        match self.product {
+            Product::Float => self.kernels.fgemm.name,
+            _ => self.kernels.bgemm.name,
+        }
+    }
+
+    /// Words of scratch memory that [`Prepared::run`] needs: lowered rows and the bytes of one row.
+    pub fn scratch_words(&self) -> usize {
+        self.lowered_words() + self.k * 8
+    }
+
+    fn lowered_words(&self) -> usize {
+        match self.product {
+            Product::Float => (self.block * self.k).div_ceil(2),
+            _ => self.block * self.xq.planes() * self.k,
+        }
+    }
+
+    /// Runs `batch` images, one after the other in `x` and `out` (see [`crate::types`]).
+    pub fn run(&self, batch: usize, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+        let (lowered, bytes) = scratch.split_at_mut(self.lowered_words());
+        let (in_words, out_words) = (self.input.arena_words(), self.out.arena_words());
+        let (shape, c) = (self.out.shape, self.out.shape.c);
+        // Units of the output in one image and in one pixel.
+        let (image_units, pixel_units) = match self.conv.output {
+            DType::Bits(q) => (out_words, q.planes() * bits::words(c)),
+            _ => (out_words * 2, c),
+        };
+        if matches!(self.conv.output, DType::Bits(_)) {
+            out.fill(0);
+        }
+        let total = batch * shape.pixels();
+        for g in 0..self.conv.groups {
+            let (mut image, mut oy, mut ox) = (0, 0, 0);
+            for first in (0..total).step_by(self.block) {
+                let mut rows = [Row::default(); MAX_BLOCK];
+                let rows = &mut rows[..self.block.min(total - first)];
+                for (r, row) in rows.iter_mut().enumerate() {
+                    row.at = image * image_units + (oy * shape.w + ox) * pixel_units;
+                    row.class = self.row_class[oy] as usize * self.col_classes + self.col_class[ox] as usize;
+                    let x = &x[image * in_words..][..in_words];
+                    row.sum = self.lower(x, g, oy, ox, r, lowered, bytes);
+                    (ox, oy) = if ox + 1 < shape.w { (ox + 1, oy) } else { (0, oy + 1) };
+                    (oy, image) = if oy < shape.h { (oy, image) } else { (0, image + 1) };
+                }
+                self.multiply(g, rows, lowered, out);
+            }
+        }
+    }
+
+    /// Lowers one output pixel to row `r`. Returns the weighted plane sums that formats with an offset need.
+    fn lower(
+        &self,
+        image: &[u64],
+        g: usize,
+        oy: usize,
+        ox: usize,
+        r: usize,
+        lowered: &mut [u64],
+        bytes: &mut [u64],
+    ) -> i64 {
+        if self.product == Product::Float {
+            let row = &mut bytemuck::cast_slice_mut::<u64, f32>(lowered)[r * self.k..][..self.k];
+            match self.input.dtype {
+                DType::I8 => {
+                    let widen = |v: i8| f32::from(v);
+                    self.lower_floats(bytemuck::cast_slice(image), widen, g, oy, ox, row);
+                }
+                _ => {
+                    let widen = |v: u8| f32::from(v);
+                    self.lower_floats(bytemuck::cast_slice(image), widen, g, oy, ox, row);
+                }
+            }
+            return 0;
+        }
+        let pa = self.xq.planes();
+        let row = &mut lowered[r * pa * self.k..][..pa * self.k];
+        row.fill(0);
+        match self.input.dtype {
+            DType::Bits(_) => self.lower_bits(image, g, oy, ox, row),
+            _ => self.lower_bytes(image, g, oy, ox, row, bytes),
+        }
+        let mut sum = 0;
+        if self.wq.plane_offset() != 0 {
+            for p in 0..pa {
+                let ones = bits::count_ones(&row[p * self.k..][..self.k]);
+                sum += i64::from(self.xq.plane_weight(p)) * i64::from(ones);
+            }
+        }
+        if self.kernels.bgemm.prefix {
+            for plane in row.chunks_exact_mut(self.k) {
+                let mut run = 0;
+                for w in plane {
+                    run ^= *w;
+                    *w = run;
+                }
+            }
+        }
+        sum
+    }
+
+    fn lower_bits(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64]) {
+        let (shape, pa) = (self.input.shape, self.xq.planes());
+        let (words, cg) = (bits::words(shape.c), shape.c / self.conv.groups);
+        let whole_words = cg.is_multiple_of(64);
+        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
+            if whole_words && pa == 1 && cg == shape.c {
+                let (to, n) = (tap * words, taps * words);
+                row[to..to + n].copy_from_slice(&image[pixel * words..][..n]);
+                return;
+            }
+            for i in 0..taps {
+                for p in 0..pa {
+                    let src = &image[((pixel + i) * pa + p) * words..][..words];
+                    let dst = &mut row[p * self.k..][..self.k];
+                    bits::or_range(dst, (tap + i) * cg, src, g * cg, cg);
+                }
+            }
+        });
+    }
+
+    fn lower_bytes(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64], bytes: &mut [u64]) {
+        let (shape, cg) = (self.input.shape, self.input.shape.c / self.conv.groups);
+        let image: &[u8] = bytemuck::cast_slice(image);
+        let taps = self.conv.window.taps() * cg;
+        bytes[..taps.div_ceil(8)].fill(0);
+        let flat: &mut [u8] = bytemuck::cast_slice_mut(bytes);
+        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
+            for i in 0..taps {
+                let from = &image[(pixel + i) * shape.c + g * cg..][..cg];
+                flat[(tap + i) * cg..][..cg].copy_from_slice(from);
+            }
+        });
+        for (i, eight) in flat[..taps.next_multiple_of(8)].chunks_exact(8).enumerate() {
+            let planes = transpose8(eight.try_into().expect("chunks of 8"));
+            for (p, plane) in planes.into_iter().enumerate() {
+                row[p * self.k + i / 8] |= u64::from(plane) << (i % 8 * 8);
+            }
+        }
+    }
+
+    fn lower_floats<T: Copy>(
+        &self,
+        image: &[T],
+        widen: impl Fn(T) -> f32,
+        g: usize,
+        oy: usize,
+        ox: usize,
+        row: &mut [f32],
+    ) {
+        let (shape, cg) = (self.input.shape, self.input.shape.c / self.conv.groups);
+        row.fill(self.conv.pad_value as f32);
+        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
+            // Without groups a run of pixels is one run of channels.
+            let (runs, n) = if cg == shape.c { (1, taps * cg) } else { (taps, cg) };
+            for i in 0..runs {
+                let from = &image[(pixel + i) * shape.c + g * cg..][..n];
+                for (to, from) in row[(tap + i) * cg..][..n].iter_mut().zip(from) {
+                    *to = widen(*from);
+                }
+            }
+        });
+    }
+
+    /// Multiplies lowered rows with the weights of group `g`.
+    fn multiply(&self, g: usize, rows: &[Row], lowered: &[u64], out: &mut [u64]) {
+        let (ng, panels) = self.group();
+        let floats: &[f32] = bytemuck::cast_slice(lowered);
+        for panel in 0..panels {
+            let index = g * panels + panel;
+            let channel = g * ng + panel * self.nr;
+            let width = self.nr.min(ng - panel * self.nr);
+            let flips = bits::read(&self.transform.flips, channel, width);
+            let mut first = 0;
+            while first < rows.len() {
+                let mr = if first + self.mr <= rows.len() { self.mr } else { 1 };
+                let tile = &rows[first..first + mr];
+                match self.product {
+                    Product::Float => {
+                        let a = &floats[first * self.k..];
+                        self.float_tile(tile, a, index, channel, width, flips, out);
+                    }
+                    _ => {
+                        let a = &lowered[first * self.xq.planes() * self.k..];
+                        self.bit_tile(tile, a, index, channel, width, flips, out);
+                    }
+                }
+                first += mr;
+            }
+        }
+    }
+
+    fn float_tile(
+        &self,
+        rows: &[Row],
+        a: &[f32],
+        index: usize,
+        channel: usize,
+        width: usize,
+        flips: u64,
+        out: &mut [u64],
+    ) {
+        let (k, nr, gemm) = (self.k, self.nr, &self.kernels.fgemm);
+        let mut sums = [0f32; MAX_FLOAT_TILE];
+        let b = &self.panels.as_f32()[index * k * nr..][..k * nr];
+        gemm.tile(rows.len(), k, a, k, b, &mut sums);
+        for (row, sums) in rows.iter().zip(sums.chunks_exact(nr)) {
+            if self.float_limits.is_empty() {
+                let mut acc = [0i32; MAX_FLOAT_TILE];
+                for (acc, sum) in acc.iter_mut().zip(sums) {
+                    *acc = *sum as i32;
+                }
+                self.put(row, channel, &acc[..width], out);
+            } else {
+                let limits = &self.float_limits[index * nr..][..width];
+                let mask = gemm.reaches(&sums[..width], limits);
+                bits::or(&mut out[row.at..], channel, width, mask ^ flips);
+            }
+        }
+    }
+
+    fn bit_tile(
+        &self,
+        rows: &[Row],
+        a: &[u64],
+        index: usize,
+        channel: usize,
+        width: usize,
+        flips: u64,
+        out: &mut [u64],
+    ) {
+        let (k, nr, gemm) = (self.k, self.nr, &self.kernels.bgemm);
+        let size = self.wq.planes() * k * nr;
+        let b = &self.panels[index * size..][..size];
+        let (ng, panels) = self.group();
+        if !self.limits.is_empty() {
+            let class_size = self.conv.groups * panels * nr;
+            let limits: [&[u32]; MAX_ROWS] = core::array::from_fn(|i| {
+                let class = rows.get(i).map_or(0, |r| r.class);
+                &self.limits[class * class_size + index * nr..][..nr]
+            });
+            let mut masks = [0; MAX_ROWS];
+            gemm.bits(rows.len(), k, a, k, b, &limits, &mut masks);
+            for (row, mask) in rows.iter().zip(masks) {
+                let mask = (u64::from(mask) ^ flips) & bits::low_mask(width);
+                bits::or(&mut out[row.at..], channel, width, mask);
+            }
+            return;
+        }
+        let mut acc = [0i32; MAX_TILE];
+        if self.product == Product::Bit {
+            let mut counts = [0u32; MAX_TILE];
+            gemm.counts(rows.len(), k, a, k, b, &mut counts);
+            for (acc, count) in acc.iter_mut().zip(counts) {
+                *acc = -2 * count as i32;
+            }
+        } else {
+            self.combine_planes(rows, a, b, channel, width, &mut acc);
+        }
+        for (row, acc) in rows.iter().zip(acc.chunks_exact_mut(nr)) {
+            let offset = &self.offset[row.class * ng * self.conv.groups + channel..][..width];
+            for (acc, offset) in acc.iter_mut().zip(offset) {
+                *acc += offset;
+            }
+            self.put(row, channel, &acc[..width], out);
+        }
+    }
+
+    /// Accumulators of one tile from the counts of all pairs of planes, without the border offset.
+    fn combine_planes(
+        &self,
+        rows: &[Row],
+        a: &[u64],
+        b: &[u64],
+        channel: usize,
+        width: usize,
+        acc: &mut [i32; MAX_TILE],
+    ) {
+        let (pa, k, nr) = (self.xq.planes(), self.k, self.nr);
+        let mut counts = [0u32; MAX_TILE];
+        let mut quad = [0i64; MAX_TILE];
+        for (pw, b) in b.chunks_exact(k * nr).enumerate() {
+            for px in 0..pa {
+                self.kernels.bgemm.counts(rows.len(), k, &a[px * k..], pa * k, b, &mut counts);
+                let weight = i64::from(self.wq.plane_weight(pw)) * i64::from(self.xq.plane_weight(px));
+                for (q, count) in quad.iter_mut().zip(&counts[..rows.len() * nr]) {
+                    *q -= 2 * weight * i64::from(*count);
+                }
+            }
+        }
+        let weight_offset = i64::from(self.wq.plane_offset());
+        for (i, row) in rows.iter().enumerate() {
+            for j in 0..width {
+                let whole = quad[i * nr + j] + self.quad[channel + j] + 2 * weight_offset * row.sum;
+                acc[i * nr + j] = (whole >> 2) as i32;
+            }
+        }
+    }
+
+    /// Stores the accumulators of neighbouring channels of one output pixel.
+    fn put(&self, row: &Row, channel: usize, acc: &[i32], out: &mut [u64]) {
+        let (at, n) = (row.at + channel, acc.len());
+        match self.transform.view() {
+            Transform::I32 => {
+                bytemuck::cast_slice_mut::<u64, i32>(out)[at..at + n].copy_from_slice(acc);
+            }
+            Transform::F32 { center, scale, bias } => {
+                let out = &mut bytemuck::cast_slice_mut::<u64, f32>(out)[at..at + n];
+                let (center, scale) = (&center[channel..][..n], &scale[channel..][..n]);
+                let bias = &bias[channel..][..n];
+                for i in 0..n {
+                    out[i] = affine(acc[i] as f32, center[i], scale[i], bias[i]);
+                }
+            }
+            Transform::Levels { quant, thresholds, flips } => {
+                let (steps, words) = (quant.levels() - 1, bits::words(self.out.shape.c));
+                let mut masks = [0u64; 8];
+                for (i, acc) in acc.iter().enumerate() {
+                    let c = channel + i;
+                    let t = &thresholds[c * steps..][..steps];
+                    let code = quant.code_of_level(level(*acc, t, bits::get(flips, c)));
+                    for (p, mask) in masks.iter_mut().enumerate().take(quant.planes()) {
+                        *mask |= u64::from(code >> p & 1) << i;
+                    }
+                }
+                for (p, mask) in masks.iter().enumerate().take(quant.planes()) {
+                    bits::or(&mut out[row.at + p * words..][..words], channel, n, *mask);
+                }
+            }
+        }
+    }
+}
+
+/// Four times the part of a product that depends on neither activation:
+/// `sum_ij w_j a_i K + a_offset * sum_j w_j T_j + K w_offset a_offset - w_offset * sum_i a_i K`,
+/// where `T_j` is the +-1 sum of weight plane `j`.
+fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]) -> i64 {
+    let words = bits::words(taps);
+    let k = taps as i64;
+    let a_sum: i64 = (0..xq.planes()).map(|p| i64::from(xq.plane_weight(p))).sum();
+    let (a_off, w_off) = (i64::from(xq.plane_offset()), i64::from(wq.plane_offset()));
+    let mut total = k * w_off * a_off - w_off * a_sum * k;
+    for p in 0..wq.planes() {
+        let row = &rows[(channel * wq.planes() + p) * words..][..words];
+        let t = 2 * i64::from(bits::count_ones(row)) - k;
+        total += i64::from(wq.plane_weight(p)) * (a_sum * k + a_off * t);
+    }
+    total
+}
+
+/// Groups output positions by the set of taps that are inside: class of each, and the sets.
+fn classes(outputs: usize, taps: usize, inside: impl Fn(usize, usize) -> bool) -> (Vec<u32>, Vec<Vec<bool>>) {
+    let mut sets: Vec<Vec<bool>> = Vec::new();
+    let class = (0..outputs)
+        .map(|o| {
+            let set: Vec<bool> = (0..taps).map(|t| inside(o, t)).collect();
+            let known = sets.iter().position(|s| *s == set);
+            known.unwrap_or_else(|| {
+                sets.push(set);
+                sets.len() - 1
+            }) as u32
+        })
+        .collect();
+    (class, sets)
+}
+
+/// Transposes 8 bytes: bit `i` of result `p` is bit `p` of byte `i`.
+fn transpose8(bytes: [u8; 8]) -> [u8; 8] {
+    let mut x = u64::from_le_bytes(bytes);
+    for (mask, shift) in
+        [(0x00AA_00AA_00AA_00AA, 7), (0x0000_CCCC_0000_CCCC, 14), (0x0000_0000_F0F0_F0F0, 28)]
+    {
+        let t = (x ^ (x >> shift)) & mask;
+        x ^= t ^ (t << shift);
+    }
+    x.to_le_bytes()
+}
