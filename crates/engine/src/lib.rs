@@ -8,6 +8,7 @@ pub mod data;
 pub mod error;
 pub mod graph;
 pub mod image;
+pub mod import;
 pub mod meta;
 pub mod passes;
 pub mod session;
