@@ -2,10 +2,12 @@
 //!
 //! Data flows one way: [`import`] makes a [`Graph`], [`passes`] fuse it, it becomes a
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod data;
+mod driver;
 pub mod error;
+pub mod file;
 pub mod graph;
 pub mod image;
 pub mod import;
@@ -17,6 +19,7 @@ pub mod zoo;
 
 pub use crate::data::Dataset;
 pub use crate::error::{Error, Result};
+pub use crate::file::ModelFile;
 pub use crate::graph::Graph;
 pub use crate::image::Image;
 pub use crate::meta::Meta;

@@ -1,6 +1,7 @@
 //! Runs a model: batches, threads, and memory that is reused.
 
 use crate::error::{Error, Result};
+use crate::file::ModelFile;
 use crate::image::Image;
 use crate::meta::Meta;
 use onebit_core::exec::Executor;
@@ -8,6 +9,7 @@ use onebit_core::kernels::{self, Kernels};
 use onebit_core::model::Model;
 use onebit_core::types::{DType, ValueType};
 use rayon::prelude::*;
+use std::path::Path;
 use std::sync::Mutex;
 
 /// How to run.
@@ -80,6 +82,28 @@ pub struct Session {
 }
 
 impl Session {
+    /// Opens a model file, on all cores.
+    ///
+    /// # Errors
+    /// As [`Session::open_with`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Session::open_with(path, &Options::default())
+    }
+
+    /// Opens a model file. The file is closed again afterwards: the session owns what it needs.
+    ///
+    /// # Errors
+    /// One sentence that names the file when it is not a valid model; otherwise as [`Session::new`].
+    pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        let path = path.as_ref();
+        let file = ModelFile::open(path)?;
+        let (model, meta) = file.load()?;
+        Session::new(&model, meta, options).map_err(|e| match e {
+            Error::Input(_) => e,
+            other => other.in_file(path),
+        })
+    }
+
     /// Prepares a model.
     ///
     /// # Errors
