@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::meta::Preprocessing;
 use onebit_core::types::Shape;
+use std::ops::Range;
 use std::path::Path;
 
 /// Largest picture that is decoded, in pixels.
@@ -96,66 +97,78 @@ impl Image {
     /// # Errors
     /// When the network's input is no picture of 1 or 3 channels.
     pub fn fit(&self, shape: Shape, pre: &Preprocessing) -> Result<Image> {
-        let picture = self.with_channels(shape.c)?;
-        if (picture.height, picture.width) == (shape.h, shape.w) {
-            return Ok(picture);
+        if self.channels == shape.c {
+            return Ok(self.crop_scaled(shape, pre));
+        }
+        Ok(self.with_channels(shape.c)?.crop_scaled(shape, pre))
+    }
+
+    fn crop_scaled(&self, shape: Shape, pre: &Preprocessing) -> Image {
+        let (w, h) = (self.width, self.height);
+        if (h, w) == (shape.h, shape.w) {
+            return self.clone();
         }
         let short = pre.resize.max(shape.h).max(shape.w);
-        let (w, h) = (picture.width, picture.height);
-        let scaled = if w <= h {
-            picture.resize(short, (h * short).div_ceil(w).max(short))
+        let (width, height) = if w <= h {
+            (short, (h * short).div_ceil(w).max(short))
         } else {
-            picture.resize((w * short).div_ceil(h).max(short), short)
+            ((w * short).div_ceil(h).max(short), short)
         };
-        let (top, left) = ((scaled.height - shape.h) / 2, (scaled.width - shape.w) / 2);
-        let c = shape.c;
-        let mut pixels = Vec::with_capacity(shape.elements());
-        for y in top..top + shape.h {
-            pixels.extend_from_slice(&scaled.pixels[(y * scaled.width + left) * c..][..shape.w * c]);
-        }
-        Image::new(shape.w, shape.h, c, pixels)
+        let (left, top) = ((width - shape.w) / 2, (height - shape.h) / 2);
+        self.resample((width, left..left + shape.w), (height, top..top + shape.h))
     }
 
     /// Bilinear resampling with a triangle filter that widens when shrinking (as Pillow's `BILINEAR`).
     pub fn resize(&self, width: usize, height: usize) -> Image {
-        let (c, w, h) = (self.channels, self.width, self.height);
-        let columns = taps(w, width);
-        let mut narrow = vec![0f32; width * h * c];
-        for y in 0..h {
-            for (x, (first, weights)) in columns.iter().enumerate() {
-                for (i, weight) in weights.iter().enumerate() {
-                    let from = &self.pixels[(y * w + first + i) * c..][..c];
-                    let to = &mut narrow[(y * width + x) * c..][..c];
+        self.resample((width, 0..width), (height, 0..height))
+    }
+
+    /// Some columns and rows of the picture resized to a width and height. Only those are computed, so that
+    /// a very long picture costs no more than what is seen of it.
+    fn resample(
+        &self,
+        (width, columns): (usize, Range<usize>),
+        (height, rows): (usize, Range<usize>),
+    ) -> Image {
+        let (c, w) = (self.channels, self.width);
+        let columns = taps(w, width, columns);
+        let rows = taps(self.height, height, rows);
+        let row_elements = columns.len() * c;
+        let first_row = rows.first().map_or(0, |r| r.0);
+        let end_row = rows.last().map_or(0, |(first, weights)| first + weights.len());
+        let mut narrow = vec![0f32; row_elements * (end_row - first_row)];
+        for (y, narrow) in (first_row..end_row).zip(narrow.chunks_exact_mut(row_elements)) {
+            for ((first, weights), to) in columns.iter().zip(narrow.chunks_exact_mut(c)) {
+                let from = self.pixels[(y * w + first) * c..].chunks_exact(c);
+                for (weight, from) in weights.iter().zip(from) {
                     for (to, from) in to.iter_mut().zip(from) {
                         *to += weight * f32::from(*from);
                     }
                 }
             }
-            for v in &mut narrow[y * width * c..][..width * c] {
-                *v = v.round();
-            }
+            narrow.iter_mut().for_each(|v| *v = v.round());
         }
-        let mut pixels = Vec::with_capacity(width * height * c);
-        let mut row = vec![0f32; width * c];
-        for (first, weights) in taps(h, height) {
+        let mut pixels = Vec::with_capacity(row_elements * rows.len());
+        let mut row = vec![0f32; row_elements];
+        for (first, weights) in &rows {
             row.fill(0.0);
-            for (i, weight) in weights.iter().enumerate() {
-                let from = &narrow[(first + i) * width * c..][..width * c];
+            let from = narrow[(first - first_row) * row_elements..].chunks_exact(row_elements);
+            for (weight, from) in weights.iter().zip(from) {
                 for (to, from) in row.iter_mut().zip(from) {
                     *to += weight * from;
                 }
             }
             pixels.extend(row.iter().map(|v| v.round().clamp(0.0, 255.0) as u8));
         }
-        Image { width, height, channels: c, pixels }
+        Image { width: columns.len(), height: rows.len(), channels: c, pixels }
     }
 }
 
-/// For each of `to` outputs: first of `from` inputs and their weights, which sum to 1.
-fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
+/// For some of `to` outputs: first of `from` inputs and their weights, which sum to 1.
+fn taps(from: usize, to: usize, outputs: Range<usize>) -> Vec<(usize, Vec<f32>)> {
     let scale = from as f64 / to as f64;
     let support = scale.max(1.0);
-    (0..to)
+    outputs
         .map(|i| {
             let centre = (i as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
@@ -195,5 +208,36 @@ mod tests {
         assert_eq!((fit.width, fit.height, fit.pixels[2 * 4 + 2]), (4, 4, 9));
         assert_eq!(picture.fit(Shape::new(2, 2, 3), &Preprocessing::default()).unwrap().channels, 3);
         assert!(picture.fit(Shape::new(2, 2, 7), &Preprocessing::default()).is_err());
+    }
+    #[test]
+    fn a_crop_is_part_of_the_resized_picture() {
+        let mut x = 7u32;
+        let noise = (0..61 * 40 * 3).map(|_| {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 24) as u8
+        });
+        let picture = Image::new(61, 40, 3, noise.collect()).unwrap();
+        for (shape, resize) in
+            [(Shape::new(8, 8, 3), 11), (Shape::new(32, 24, 3), 0), (Shape::new(90, 90, 3), 96)]
+        {
+            let pre = Preprocessing { resize, ..Default::default() };
+            let short = resize.max(shape.h);
+            let whole = picture.resize((61 * short).div_ceil(40), short);
+            let fit = picture.fit(shape, &pre).unwrap();
+            let (top, left) = ((whole.height - shape.h) / 2, (whole.width - shape.w) / 2);
+            for y in 0..shape.h {
+                let row = &whole.pixels[((top + y) * whole.width + left) * 3..][..shape.w * 3];
+                assert_eq!(&fit.pixels[y * shape.w * 3..][..shape.w * 3], row);
+            }
+        }
+    }
+
+    #[test]
+    fn very_long_pictures_cost_no_more_than_what_is_seen() {
+        let picture = Image::new(1 << 16, 1, 3, vec![5; 3 << 16]).unwrap();
+        let fit = picture.fit(Shape::new(224, 224, 3), &Preprocessing::default()).unwrap();
+        assert!(fit.pixels.len() == 224 * 224 * 3 && fit.pixels.iter().all(|p| *p == 5));
+        let picture = Image::new(1, 1 << 16, 1, vec![5; 1 << 16]).unwrap();
+        assert_eq!(picture.fit(Shape::new(28, 28, 3), &Preprocessing::default()).unwrap().pixels[0], 5);
     }
 }

@@ -4,6 +4,7 @@
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
 #![deny(unsafe_code)]
 
+pub mod data;
 mod driver;
 pub mod error;
 pub mod file;
@@ -13,8 +14,10 @@ pub mod import;
 pub mod meta;
 pub mod passes;
 pub mod session;
+pub mod stats;
 pub mod zoo;
 
+pub use crate::data::Dataset;
 pub use crate::error::{Error, Result};
 pub use crate::file::ModelFile;
 pub use crate::graph::Graph;

@@ -164,12 +164,27 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn run_images(&self, images: &[Image]) -> Result<Vec<Output>> {
+        self.run_elements(Elements::Pixels(&self.fit_images(images)?))
+    }
+
+    /// Makes pictures of any size the network's input, on all threads; `[h][w][c]` bytes one after the other.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn fit_images(&self, images: &[Image]) -> Result<Vec<u8>> {
         let shape = self.input().shape;
-        let mut pixels = Vec::with_capacity(images.len() * shape.elements());
-        for image in images {
-            pixels.extend_from_slice(&image.fit(shape, &self.meta.input)?.pixels);
+        let mut pixels = vec![0; images.len() * shape.elements()];
+        let fit = |(image, out): (&Image, &mut [u8])| -> Result<()> {
+            out.copy_from_slice(&image.fit(shape, &self.meta.input)?.pixels);
+            Ok(())
+        };
+        match &self.pool {
+            Some(pool) if images.len() > 1 => pool.install(|| {
+                images.par_iter().zip(pixels.par_chunks_exact_mut(shape.elements())).try_for_each(fit)
+            })?,
+            _ => images.iter().zip(pixels.chunks_exact_mut(shape.elements())).try_for_each(fit)?,
         }
-        self.run_elements(Elements::Pixels(&pixels))
+        Ok(pixels)
     }
 
     /// Runs network inputs, on all threads.

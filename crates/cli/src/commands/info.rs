@@ -1,0 +1,191 @@
+//! `onebit info`: what a network is and costs.
+
+use crate::text::{Table, bytes, count, grouped, percent, plural, print, print_json, significant};
+use crate::{Global, network};
+use anyhow::Result;
+use clap::Args;
+use onebit::core::exec::Executor;
+use onebit::core::types::ValueType;
+use onebit::meta::{Accuracy, Meta, Preprocessing};
+use onebit::session;
+use onebit::stats::{LayerStats, Stats, element_bits, stats};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Shows what a network is and costs, layer by layer
+#[derive(Args)]
+pub struct Info {
+    /// Model file, or a network that can be imported
+    model: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    name: &'a str,
+    source: &'a str,
+    license: &'a str,
+    input: Input<'a>,
+    output: Value,
+    classes: &'a [String],
+    accuracy: &'a Option<Accuracy>,
+    #[serde(flatten)]
+    stats: &'a Stats,
+    file_bytes: u64,
+    compression: f64,
+    arena_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Value {
+    shape: [usize; 3],
+    format: String,
+}
+
+#[derive(Serialize)]
+struct Input<'a> {
+    #[serde(flatten)]
+    value: Value,
+    #[serde(flatten)]
+    preprocessing: &'a Preprocessing,
+}
+
+impl From<ValueType> for Value {
+    fn from(t: ValueType) -> Self {
+        Value { shape: t.shape.into(), format: t.dtype.to_string() }
+    }
+}
+
+impl Info {
+    /// Runs the command.
+    pub fn run(&self, global: &Global) -> Result<()> {
+        let file = network::open(&self.model)?;
+        let (model, meta) = file.load()?;
+        let stats = stats(&model);
+        let executor = Executor::new(&model, session::kernels(global.isa.as_deref())?)
+            .map_err(onebit::Error::from)?;
+        let file_bytes = file.len() as u64;
+        let report = Report {
+            name: &meta.name,
+            source: &meta.source,
+            license: &meta.license,
+            input: Input { value: model.input().into(), preprocessing: &meta.input },
+            output: model.output().into(),
+            classes: &meta.classes,
+            accuracy: &meta.accuracy,
+            file_bytes,
+            compression: stats.float32_bytes as f64 / file_bytes as f64,
+            arena_bytes: 8 * executor.arena_words(1) as u64,
+            stats: &stats,
+        };
+        if global.json {
+            return print_json(&report);
+        }
+        let mut text = head(&meta, model.input(), model.output());
+        text.push_str(&table(&stats));
+        text.push_str(&totals(&report, element_bits(model.input().dtype)));
+        print(&text)
+    }
+}
+
+/// Name, origin, input and output.
+fn head(meta: &Meta, input: ValueType, output: ValueType) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{label:<9} {value}");
+        }
+    };
+    line("name", meta.name.clone());
+    line("source", meta.source.clone());
+    line("licence", meta.license.clone());
+    let pre = &meta.input;
+    let plain = pre.mean.iter().all(|m| *m == 0.0) && pre.std.iter().all(|s| *s == 1.0);
+    let list = |v: &[f32], default: &str| match v {
+        [] => default.to_owned(),
+        [one] => one.to_string(),
+        many => format!("({})", many.iter().map(f32::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let scaled = if plain {
+        "pixels 0..255".to_owned()
+    } else {
+        format!("(pixel - {}) / {}", list(&pre.mean, "0"), list(&pre.std, "1"))
+    };
+    line("input", format!("{input}, {scaled}"));
+    let classes = match meta.classes.len() {
+        0 => String::new(),
+        n => {
+            let dots = if n > 5 { ", ..." } else { "" };
+            format!(": {}{dots}", meta.classes[..n.min(5)].join(", "))
+        }
+    };
+    line("output", format!("{output}{classes}"));
+    if let Some(a) = &meta.accuracy {
+        let part = percent(a.correct as f64 / a.total.max(1) as f64);
+        line("accuracy", format!("{part} ({} of {}) on {}", a.correct, a.total, a.data));
+    }
+    text.push('\n');
+    text
+}
+
+fn table(stats: &Stats) -> String {
+    let headings =
+        ["layer", "op", ">output", "format", ">bits w x a", ">parameters", ">binary MACs", ">float MACs", ">weights", ">activations"];
+    let mut table = Table::new(&headings);
+    let some = |n: u64| if n == 0 { "·".to_owned() } else { count(n) };
+    let size = |n: u64| if n == 0 { "·".to_owned() } else { bytes(n) };
+    for l in &stats.layers {
+        let [h, w, c] = l.output;
+        table.row(vec![
+            l.name.clone(),
+            l.op.into(),
+            if h == 1 && w == 1 { c.to_string() } else { format!("{h}x{w}x{c}") },
+            l.output_format.clone(),
+            precision(l).unwrap_or("·".into()),
+            some(l.parameters),
+            some(l.binary_macs),
+            some(l.float_macs),
+            size(l.weight_bytes),
+            bytes(l.activation_bytes),
+        ]);
+    }
+    table.render()
+}
+
+/// Bits of weights and activations of a layer with weights.
+fn precision(layer: &LayerStats) -> Option<String> {
+    layer.weight_bits.map(|w| format!("{w} x {}", layer.activation_bits))
+}
+
+fn totals(report: &Report<'_>, input_bits: u8) -> String {
+    let s = report.stats;
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:<12} {value}");
+    };
+    line("\nlayers", plural(s.layers.len(), "layer"));
+    line("parameters", format!("{} ({})", count(s.parameters), grouped(s.parameters)));
+    let mut kinds: Vec<(String, u64)> = Vec::new();
+    for l in &s.layers {
+        let macs = l.binary_macs + l.float_macs;
+        if let Some(kind) = precision(l).filter(|_| macs > 0) {
+            match kinds.iter_mut().find(|(k, _)| *k == kind) {
+                Some((_, n)) => *n += macs,
+                None => kinds.push((kind, macs)),
+            }
+        }
+    }
+    let all = s.binary_macs + s.float_macs;
+    let parts: Vec<String> = kinds
+        .iter()
+        .map(|(kind, n)| format!("{} at {kind} bits ({})", count(*n), percent(*n as f64 / all as f64)))
+        .collect();
+    line("MACs", format!("{}: {}", count(all), parts.join(", ")));
+    line("file", bytes(report.file_bytes));
+    line(
+        "float32",
+        format!("{}, {}x the file", bytes(s.float32_bytes), significant(report.compression)),
+    );
+    line("arena", format!("{} for one image of {input_bits}-bit inputs", bytes(report.arena_bytes)));
+    text
+}

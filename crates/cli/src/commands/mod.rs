@@ -1,0 +1,44 @@
+//! One file for each command.
+
+pub mod bench;
+pub mod convert;
+pub mod demo;
+pub mod eval;
+pub mod info;
+pub mod run;
+
+mod explain;
+mod gemm;
+mod tensor;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+/// Where a network runs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Device {
+    /// This machine's processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// A GPU through Vulkan, Metal or Direct3D.
+    Wgpu,
+}
+
+impl Device {
+    /// Name, as `--device` takes it.
+    fn name(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+            Device::Wgpu => "wgpu",
+        }
+    }
+    /// Refuses devices that this build cannot use.
+    fn check(self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            other => bail!("this build has no {} backend; use --device cpu", other.name()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Opening what the user calls a model: a model file, or a network of another framework.
+
+use crate::text;
+use anyhow::{Context, Result, bail};
+use onebit::file::{self, ModelFile};
+use onebit::import::{self, IMPORTERS, ImportOptions};
+use onebit::passes;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Opens a model file; any other network is imported and optimised in memory, and what the import assumed is
+/// said on stderr.
+pub fn open(path: &Path) -> Result<ModelFile> {
+    if is_model_file(path)? {
+        return Ok(ModelFile::open(path)?);
+    }
+    let imported = import(path, &ImportOptions::default())?;
+    warn(&imported.notes);
+    let mut graph = imported.graph;
+    passes::optimize(&mut graph).with_context(|| path.display().to_string())?;
+    let (model, meta) = graph.into_model()?;
+    Ok(ModelFile::from_bytes(file::to_bytes(&model, &meta)?))
+}
+
+/// Imports a network of another framework.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<import::Imported> {
+    if is_model_file(path)? {
+        bail!("{} is a onebit model already", path.display());
+    }
+    Ok(import::import(path, options)?)
+}
+
+/// Says what an import assumed.
+pub fn warn(notes: &[String]) {
+    for note in notes {
+        text::note(&format!("warning: {note}"));
+    }
+}
+
+/// Formats that can be imported.
+pub fn formats() -> String {
+    IMPORTERS.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Model files are safetensors files: the length of a JSON object, then the object.
+fn is_model_file(path: &Path) -> Result<bool> {
+    let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    if kind.is_dir() {
+        return Ok(false);
+    }
+    let mut head = Vec::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    file.take(9).read_to_end(&mut head).with_context(|| path.display().to_string())?;
+    Ok(head.len() == 9 && head[8] == b'{')
+}
