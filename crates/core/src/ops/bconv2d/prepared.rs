@@ -1,14 +1,13 @@
 //! The fast path of binary convolution, prepared for one machine.
 
+use super::border::Borders;
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
 use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_ROWS, MAX_TILE};
-use crate::model::{Error, Params, Tensor};
-use crate::ops::Window;
+use crate::model::{Params, Tensor};
 use crate::ops::transform::{Transform, affine, level};
-use crate::types::{DType, Quant, Shape, ValueType};
+use crate::types::{DType, Quant, ValueType};
 use alloc::vec::Vec;
-use core::ops::Range;
 
 /// Most rows that are lowered at a time.
 const MAX_BLOCK: usize = 64;
@@ -20,7 +19,7 @@ const FLOAT_PIXELS: usize = 16;
 
 /// How one row is multiplied with one filter.
 #[derive(Clone, Copy, PartialEq)]
-enum Product {
+pub(super) enum Product {
     /// One plane on both sides: a single count.
     Bit,
     /// A combination of counts for all pairs of planes.
@@ -31,24 +30,21 @@ enum Product {
 
 /// Weights in panels, padding and thresholds in tables.
 pub struct Prepared {
-    conv: BConv2d,
-    input: ValueType,
+    pub(super) conv: BConv2d,
+    pub(super) input: ValueType,
     out: ValueType,
-    xq: Quant,
-    wq: Quant,
-    kernels: &'static Kernels,
-    product: Product,
+    pub(super) xq: Quant,
+    pub(super) wq: Quant,
+    pub(super) kernels: &'static Kernels,
+    pub(super) product: Product,
     /// Rows and channels of a tile of the kernel.
     mr: usize,
     nr: usize,
     /// Words of a lowered row of one plane; floats for [`Product::Float`].
-    k: usize,
+    pub(super) k: usize,
     /// `[group][panel][weight plane][k][nr]` words, or `[group][panel][k][nr]` floats.
     panels: Aligned,
-    /// Border class of every output row and column.
-    row_class: Vec<u32>,
-    col_class: Vec<u32>,
-    col_classes: usize,
+    borders: Borders,
     /// `[class][channel]`: added to the accumulator of the kernel.
     offset: Vec<i32>,
     /// `[channel]`: four times the constant part of a product of several planes.
@@ -104,8 +100,6 @@ impl Prepared {
             }
         };
         let row_bytes = if product == Product::Float { k * 4 } else { xq.planes() * k * 8 };
-        let (row_class, row_sets) = border_classes(&conv.window, 0, out.shape.h, input.shape.h);
-        let (col_class, col_sets) = border_classes(&conv.window, 1, out.shape.w, input.shape.w);
         let mut prepared = Prepared {
             conv,
             input,
@@ -118,9 +112,7 @@ impl Prepared {
             nr,
             k,
             panels: Aligned::zeroed(0),
-            row_class,
-            col_class,
-            col_classes: col_sets.len(),
+            borders: Borders::new(&conv.window, input.shape, out.shape),
             offset: Vec::new(),
             quad: (0..n).map(|ch| quad_constant(xq, wq, weight.cols, ch, rows)).collect(),
             limits: Vec::new(),
@@ -132,7 +124,12 @@ impl Prepared {
             Product::Float => prepared.pack_floats(&ints),
             _ => prepared.pack_bits(rows, bits::words(weight.cols)),
         };
-        prepared.offset = prepared.border_offsets(&ints, weight.cols, &row_sets, &col_sets);
+        // Bits: a tap in the padding is lowered as code 0 but should have contributed `pad_value`, and a count of
+        // differing bits is taken from the number of taps. Floats are lowered with the true value.
+        let wrong_by = if product == Product::Float { 0 } else { conv.pad_value - xq.decode(0) };
+        let constant = if product == Product::Bit { weight.cols as i32 } else { 0 };
+        let cg = input.shape.c / conv.groups;
+        prepared.offset = prepared.borders.offsets(&conv.window, &ints, cg, constant, wrong_by);
         if conv.output == DType::BIT {
             prepared.set_limits();
         }
@@ -178,42 +175,6 @@ impl Prepared {
             }
         }
         packed
-    }
-
-    /// `[class][channel]`: a tap in the padding is lowered as code 0 (as the true value for floats), but should
-    /// have contributed `pad_value`; and a count of differing bits is taken from the number of taps.
-    fn border_offsets(
-        &self,
-        weights: &[i32],
-        taps: usize,
-        row_sets: &[Range<usize>],
-        col_sets: &[Range<usize>],
-    ) -> Vec<i32> {
-        let wrong_by = match self.product {
-            Product::Float => 0,
-            _ => self.conv.pad_value - self.xq.decode(0),
-        };
-        let constant = if self.product == Product::Bit { taps as i32 } else { 0 };
-        let ([kh, kw], n) = (self.conv.window.kernel, self.out.shape.c);
-        let cg = self.input.shape.c / self.conv.groups;
-        // `sums[ky][kx]` is the sum of the weights of a filter above and left of tap `(ky, kx)`.
-        let mut sums = alloc::vec![0i32; (kh + 1) * (kw + 1)];
-        let mut offset = alloc::vec![0; row_sets.len() * col_sets.len() * n];
-        for (channel, filter) in weights.chunks(taps).enumerate() {
-            for (tap, w) in filter.chunks(cg).enumerate() {
-                let at = tap / kw * (kw + 1) + tap % kw;
-                let before = sums[at + 1] + sums[at + kw + 1] - sums[at];
-                sums[at + kw + 2] = before + w.iter().sum::<i32>();
-            }
-            let classes = row_sets.iter().flat_map(|ys| col_sets.iter().map(move |xs| (ys, xs)));
-            for (class, (ys, xs)) in classes.enumerate() {
-                let sum = |y: usize, x: usize| sums[y * (kw + 1) + x];
-                let inside = sum(ys.end, xs.end) - sum(ys.start, xs.end) - sum(ys.end, xs.start)
-                    + sum(ys.start, xs.start);
-                offset[class * n + channel] = constant + wrong_by * (sum(kh, kw) - inside);
-            }
-        }
-        offset
     }
 
     /// Turns thresholds of accumulators into what the kernels compare with.
@@ -287,7 +248,7 @@ impl Prepared {
                 let rows = &mut rows[..self.block.min(total - first)];
                 for (r, row) in rows.iter_mut().enumerate() {
                     row.at = image * image_units + (oy * shape.w + ox) * pixel_units;
-                    row.class = self.row_class[oy] as usize * self.col_classes + self.col_class[ox] as usize;
+                    row.class = self.borders.class(oy, ox);
                     let x = &x[image * in_words..][..in_words];
                     row.sum = self.lower(x, g, oy, ox, r, lowered, bytes);
                     (ox, oy) = if ox + 1 < shape.w { (ox + 1, oy) } else { (0, oy + 1) };
@@ -296,120 +257,6 @@ impl Prepared {
                 self.multiply(g, rows, lowered, out);
             }
         }
-    }
-
-    /// Lowers one output pixel to row `r`. Returns the weighted plane sums that formats with an offset need.
-    fn lower(
-        &self,
-        image: &[u64],
-        g: usize,
-        oy: usize,
-        ox: usize,
-        r: usize,
-        lowered: &mut [u64],
-        bytes: &mut [u64],
-    ) -> i64 {
-        if self.product == Product::Float {
-            let row = &mut bytemuck::cast_slice_mut::<u64, f32>(lowered)[r * self.k..][..self.k];
-            match self.input.dtype {
-                DType::I8 => {
-                    let widen = |v: i8| f32::from(v);
-                    self.lower_floats(bytemuck::cast_slice(image), widen, g, oy, ox, row);
-                }
-                _ => {
-                    let widen = |v: u8| f32::from(v);
-                    self.lower_floats(bytemuck::cast_slice(image), widen, g, oy, ox, row);
-                }
-            }
-            return 0;
-        }
-        let pa = self.xq.planes();
-        let row = &mut lowered[r * pa * self.k..][..pa * self.k];
-        row.fill(0);
-        match self.input.dtype {
-            DType::Bits(_) => self.lower_bits(image, g, oy, ox, row),
-            _ => self.lower_bytes(image, g, oy, ox, row, bytes),
-        }
-        let mut sum = 0;
-        if self.wq.plane_offset() != 0 {
-            for p in 0..pa {
-                let ones = bits::count_ones(&row[p * self.k..][..self.k]);
-                sum += i64::from(self.xq.plane_weight(p)) * i64::from(ones);
-            }
-        }
-        if self.kernels.bgemm.prefix {
-            for plane in row.chunks_exact_mut(self.k) {
-                let mut run = 0;
-                for w in plane {
-                    run ^= *w;
-                    *w = run;
-                }
-            }
-        }
-        sum
-    }
-
-    fn lower_bits(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64]) {
-        let (shape, pa) = (self.input.shape, self.xq.planes());
-        let (words, cg) = (bits::words(shape.c), shape.c / self.conv.groups);
-        let whole_words = cg.is_multiple_of(64);
-        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            if whole_words && pa == 1 && cg == shape.c {
-                let (to, n) = (tap * words, taps * words);
-                row[to..to + n].copy_from_slice(&image[pixel * words..][..n]);
-                return;
-            }
-            for i in 0..taps {
-                for p in 0..pa {
-                    let src = &image[((pixel + i) * pa + p) * words..][..words];
-                    let dst = &mut row[p * self.k..][..self.k];
-                    bits::or_range(dst, (tap + i) * cg, src, g * cg, cg);
-                }
-            }
-        });
-    }
-
-    fn lower_bytes(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64], bytes: &mut [u64]) {
-        let (shape, cg) = (self.input.shape, self.input.shape.c / self.conv.groups);
-        let image: &[u8] = bytemuck::cast_slice(image);
-        let taps = self.conv.window.taps() * cg;
-        bytes[..taps.div_ceil(8)].fill(0);
-        let flat: &mut [u8] = bytemuck::cast_slice_mut(bytes);
-        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            for i in 0..taps {
-                let from = &image[(pixel + i) * shape.c + g * cg..][..cg];
-                flat[(tap + i) * cg..][..cg].copy_from_slice(from);
-            }
-        });
-        for (i, eight) in flat[..taps.next_multiple_of(8)].chunks_exact(8).enumerate() {
-            let planes = transpose8(eight.try_into().expect("chunks of 8"));
-            for (p, plane) in planes.into_iter().enumerate() {
-                row[p * self.k + i / 8] |= u64::from(plane) << (i % 8 * 8);
-            }
-        }
-    }
-
-    fn lower_floats<T: Copy>(
-        &self,
-        image: &[T],
-        widen: impl Fn(T) -> f32,
-        g: usize,
-        oy: usize,
-        ox: usize,
-        row: &mut [f32],
-    ) {
-        let (shape, cg) = (self.input.shape, self.input.shape.c / self.conv.groups);
-        row.fill(self.conv.pad_value as f32);
-        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            // Without groups a run of pixels is one run of channels.
-            let (runs, n) = if cg == shape.c { (1, taps * cg) } else { (taps, cg) };
-            for i in 0..runs {
-                let from = &image[(pixel + i) * shape.c + g * cg..][..n];
-                for (to, from) in row[(tap + i) * cg..][..n].iter_mut().zip(from) {
-                    *to = widen(*from);
-                }
-            }
-        });
     }
 
     /// Multiplies lowered rows with the weights of group `g`.
@@ -596,58 +443,4 @@ fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]
         total += i64::from(wq.plane_weight(p)) * (a_sum * k + a_off * t);
     }
     total
-}
-
-/// Largest border table, in entries; a 7 x 7 kernel with 2048 channels needs 100 thousand.
-const MAX_BORDER: u64 = 1 << 22;
-
-/// Refuses padding whose border table (an entry for each class and channel) would be absurdly large.
-pub(super) fn check_border(window: &Window, input: Shape, out: Shape) -> Result<(), Error> {
-    let rows = most_classes(window, 0, out.h, input.h) as u64;
-    let cols = most_classes(window, 1, out.w, input.w) as u64;
-    if rows.saturating_mul(cols).saturating_mul(out.c as u64) > MAX_BORDER {
-        return Err("has so much padding that its border table would be absurdly large".into());
-    }
-    Ok(())
-}
-
-/// No fewer than the classes that [`border_classes`] finds: a class for each window that reaches into the padding,
-/// and one for all others.
-fn most_classes(window: &Window, i: usize, outputs: usize, size: usize) -> usize {
-    let (stride, pad) = (window.stride[i], window.pad[i]);
-    let extent = window.dilation[i] * (window.kernel[i] - 1) + 1;
-    let before = pad.div_ceil(stride);
-    let first_after = (size + pad).saturating_sub(extent - 1).div_ceil(stride);
-    (before + outputs.saturating_sub(first_after) + 1).min(outputs)
-}
-
-/// Groups the output rows (`i` = 0) or columns (1) by the taps that are inside the map, which is a range that
-/// moves one way: the class of each, and the range of each class.
-fn border_classes(window: &Window, i: usize, outputs: usize, size: usize) -> (Vec<u32>, Vec<Range<usize>>) {
-    let (stride, dilation, pad) = (window.stride[i], window.dilation[i], window.pad[i]);
-    let mut sets: Vec<Range<usize>> = Vec::new();
-    let class = (0..outputs).map(|o| {
-        let taps_before = |pixel: usize| (pixel + pad).saturating_sub(o * stride).div_ceil(dilation);
-        let end = taps_before(size).min(window.kernel[i]);
-        let set = taps_before(0).min(end)..end;
-        if sets.last() != Some(&set) {
-            sets.push(set);
-        }
-        sets.len() as u32 - 1
-    });
-    let class: Vec<u32> = class.collect();
-    debug_assert!(sets.len() <= most_classes(window, i, outputs, size));
-    (class, sets)
-}
-
-/// Transposes 8 bytes: bit `i` of result `p` is bit `p` of byte `i`.
-fn transpose8(bytes: [u8; 8]) -> [u8; 8] {
-    let mut x = u64::from_le_bytes(bytes);
-    for (mask, shift) in
-        [(0x00AA_00AA_00AA_00AA, 7), (0x0000_CCCC_0000_CCCC, 14), (0x0000_0000_F0F0_F0F0, 28)]
-    {
-        let t = (x ^ (x >> shift)) & mask;
-        x ^= t ^ (t << shift);
-    }
-    x.to_le_bytes()
 }
