@@ -6,7 +6,7 @@
 use flate2::read::GzDecoder;
 use onebit::import::{Classes, ImportOptions, import};
 use onebit::session::Elements;
-use onebit::{Graph, Image, Options, Session};
+use onebit::{Graph, Image, Options, Session, passes};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -56,16 +56,34 @@ impl Data {
     }
 }
 
-fn session(graph: Graph) -> Session {
-    let (model, meta) = graph.into_model().unwrap();
-    Session::new(&model, meta, &Options::default()).unwrap()
+/// The network after all passes. The first images give the same scores as the network as it was imported, on every
+/// rung and with any number of threads.
+fn session(graph: Graph, pixels: &[u8]) -> Session {
+    let run = |graph: &Graph, isa: Option<&str>, threads: usize, pixels: &[u8]| {
+        let (model, meta) = graph.clone().into_model().unwrap();
+        let isa = isa.map(String::from);
+        let session = Session::new(&model, meta, &Options { threads, isa }).unwrap();
+        let outputs = session.run_elements(Elements::Pixels(pixels)).unwrap();
+        (session, outputs)
+    };
+    let mut fused = graph.clone();
+    passes::optimize(&mut fused).unwrap();
+    let image = graph.ty(Graph::INPUT).shape.elements();
+    let few = &pixels[..image * if image > 10_000 { 1 } else { 5 }];
+    let (_, want) = run(&graph, None, 1, few);
+    for rung in onebit::core::kernels::available() {
+        for threads in [1, 3] {
+            assert_eq!(run(&fused, Some(rung.isa), threads, few).1, want, "{}", rung.isa);
+        }
+    }
+    run(&fused, None, 0, few).0
 }
 
 /// Images classified correctly, and their number.
 fn score(path: &Path, options: &ImportOptions, data: Data) -> (usize, usize) {
     let imported = import(path, options).unwrap();
     eprintln!("{}: {:?}", path.display(), imported.notes);
-    let session = session(imported.graph);
+    let session = session(imported.graph, &data.pixels);
     let outputs = session.run_elements(Elements::Pixels(&data.pixels)).unwrap();
     assert_eq!(outputs.len(), data.labels.len());
     let correct = outputs.iter().zip(&data.labels).filter(|(o, l)| o.class() == usize::from(**l)).count();
@@ -183,7 +201,6 @@ fn imagenet(shared: &Path, n: usize) -> (usize, usize) {
     let path = shared.join("models/bmxnet/binarized_imagenet-resnet18-64bit-0040.params");
     let graph = import(&path, &normalised(&RGB_MEAN, &[])).unwrap().graph;
     assert_eq!((graph.ty(Graph::INPUT).shape.h, graph.meta.input.resize), (224, 256));
-    let session = session(graph);
     let folder = shared.join("data/imagenet-sample");
     let list = std::fs::read_to_string(folder.join("labels.csv")).unwrap();
     let rows: Vec<(usize, &str)> = list
@@ -192,6 +209,8 @@ fn imagenet(shared: &Path, n: usize) -> (usize, usize) {
         .take(n)
         .collect();
     let images: Vec<Image> = rows.iter().map(|(_, f)| Image::open(folder.join(f)).unwrap()).collect();
+    let first = images[0].fit(graph.ty(Graph::INPUT).shape, &graph.meta.input).unwrap();
+    let session = session(graph, &first.pixels);
     let outputs = session.run_images(&images).unwrap();
     let among = |k| outputs.iter().zip(&rows).filter(|(o, (class, _))| o.top(k).contains(class)).count();
     (among(1), among(5))
