@@ -308,7 +308,17 @@ mod with_alloc {
             }
         }
         cases.extend(ends());
+        cases.push(beyond_floats());
         cases
+    }
+
+    /// Sums of bytes that a float cannot hold: odd, and above 2^24.
+    fn beyond_floats() -> Case {
+        let conv = BConv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0, output: DType::I32 };
+        let mut case = Case::new("beyond floats", Op::BConv2d(conv), &[map(4, 4, 999, DType::U8)]);
+        let wide = Quant::new(8, Encoding::Signed);
+        case.params.weight = Some(Tensor::bits(3, 999, wide, |r, _| [127, -127, 1][r]));
+        case
     }
 
     /// Filters of equal weights with thresholds around the smallest and the largest accumulator: a limit that is
