@@ -157,3 +157,70 @@ fn arenas_beyond_the_limit_are_refused_before_anything_is_prepared() {
         assert!(refused.to_string().contains("more than the limit of 2048 MiB"), "{refused}");
     }
 }
+
+/// Windows and borders of every kind that still fit: what is inside is worked out, not searched, because
+/// a small file may describe a very large border.
+#[test]
+fn borders_of_random_windows_equal_the_reference() {
+    use onebit_core::{DType, Quant};
+    let mut rng = Rng::new(46);
+    let (mut convs, mut pools, mut refused) = (0, 0, 0);
+    for i in 0..2000 {
+        let mut pick = |n| 1 + rng.below(n);
+        let window = ops::Window {
+            kernel: [pick(5), pick(5)],
+            stride: [pick(4), pick(4)],
+            dilation: [pick(3), pick(3)],
+            pad: [pick(7) - 1, pick(7) - 1, pick(7) - 1, pick(7) - 1],
+        };
+        let x = cases::map(pick(6), pick(6), 3, DType::BIT);
+        let mut conv = cases::Case::new(
+            &format!("{i}: {window:?} on {x}"),
+            Op::BConv2d(ops::BConv2d { window, groups: 1, pad_value: [0, 1, -1][i % 3], output: DType::I32 }),
+            &[x],
+        );
+        conv.params.weight = Some(rng.weights(2, window.taps() * 3, Quant::BIT));
+        let Ok(out) = conv.op.infer(&[x], &conv.params) else { continue };
+        check(&conv.name, &model(&conv).unwrap(), &[rng.values(x)]);
+        convs += 1;
+        let pool = cases::Case::new(&conv.name, Op::BPool2d(ops::BPool2d { window }), &[x]);
+        let covered = |o: usize, i: usize, size: usize| {
+            let find = |k| if i == 0 { window.row(o, k, size) } else { window.col(o, k, size) };
+            (0..window.kernel[i]).any(|k| find(k).is_some())
+        };
+        let fits = (0..out.shape.h).all(|o| covered(o, 0, x.shape.h))
+            && (0..out.shape.w).all(|o| covered(o, 1, x.shape.w));
+        assert_eq!(pool.op.infer(&[x], &pool.params).is_ok(), fits, "{}", pool.name);
+        if fits {
+            check(&pool.name, &model(&pool).unwrap(), &[rng.values(x)]);
+            pools += 1;
+        } else {
+            refused += 1;
+        }
+    }
+    assert!(convs > 500 && pools > 100 && refused > 100, "{convs} {pools} {refused}");
+}
+
+/// A filter of 8 KiB whose border table would need gigabytes.
+#[test]
+fn absurd_borders_are_refused() {
+    use onebit_core::{DType, Quant};
+    let window = ops::Window {
+        kernel: [1 << 16, 1],
+        pad: [(1 << 16) - 1, 0, (1 << 16) - 1, 0],
+        ..ops::Window::square(1, 1, 0)
+    };
+    let conv = ops::BConv2d { window, groups: 1, pad_value: 0, output: DType::I32 };
+    for (rows, accepted) in [(1, true), (64, false)] {
+        let mut case =
+            cases::Case::new("border", Op::BConv2d(conv), &[cases::map(1 << 16, 1, 1, DType::BIT)]);
+        case.params.weight = Some(onebit_core::model::Tensor::bits(rows, 1 << 16, Quant::BIT, |_, c| {
+            if c % 3 == 0 { 1 } else { -1 }
+        }));
+        let result = case.op.infer(&case.inputs, &case.params);
+        assert_eq!(result.is_ok(), accepted, "{result:?}");
+        if accepted {
+            Executor::new(&model(&case).unwrap(), kernels::best()).unwrap();
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! Trained networks of other projects, imported and run on real data: the number of right answers is exact.
 //!
 //! The networks and data lie in the folder that `ONEBIT_SHARED` names, or beside the workspace in `shared`. Without
-//! it the tests are skipped. Those that take long are ignored; `cargo test --release -- --ignored` runs them.
+//! it the tests are skipped.
 
 use flate2::read::GzDecoder;
 use onebit::import::{Classes, ImportOptions, import};
 use onebit::session::Elements;
-use onebit::{Graph, Image, Options, Session};
+use onebit::{Graph, Image, Options, Session, passes};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -56,16 +56,34 @@ impl Data {
     }
 }
 
-fn session(graph: Graph) -> Session {
-    let (model, meta) = graph.into_model().unwrap();
-    Session::new(&model, meta, &Options::default()).unwrap()
+/// The network after all passes. The first images give the same scores as the network as it was imported, on every
+/// rung and with any number of threads.
+fn session(graph: Graph, pixels: &[u8]) -> Session {
+    let run = |graph: &Graph, isa: Option<&str>, threads: usize, pixels: &[u8]| {
+        let (model, meta) = graph.clone().into_model().unwrap();
+        let isa = isa.map(String::from);
+        let session = Session::new(&model, meta, &Options { threads, isa }).unwrap();
+        let outputs = session.run_elements(Elements::Pixels(pixels)).unwrap();
+        (session, outputs)
+    };
+    let mut fused = graph.clone();
+    passes::optimize(&mut fused).unwrap();
+    let image = graph.ty(Graph::INPUT).shape.elements();
+    let few = &pixels[..image * if image > 10_000 { 1 } else { 5 }];
+    let (_, want) = run(&graph, None, 1, few);
+    for rung in onebit::core::kernels::available() {
+        for threads in [1, 3] {
+            assert_eq!(run(&fused, Some(rung.isa), threads, few).1, want, "{}", rung.isa);
+        }
+    }
+    run(&fused, None, 0, few).0
 }
 
 /// Images classified correctly, and their number.
 fn score(path: &Path, options: &ImportOptions, data: Data) -> (usize, usize) {
     let imported = import(path, options).unwrap();
     eprintln!("{}: {:?}", path.display(), imported.notes);
-    let session = session(imported.graph);
+    let session = session(imported.graph, &data.pixels);
     let outputs = session.run_elements(Elements::Pixels(&data.pixels)).unwrap();
     assert_eq!(outputs.len(), data.labels.len());
     let correct = outputs.iter().zip(&data.labels).filter(|(o, l)| o.class() == usize::from(**l)).count();
@@ -107,23 +125,22 @@ fn cnv(shared: &Path, name: &str, n: usize) -> (usize, usize) {
 }
 
 #[test]
-fn bnn_pynq_cnv_w1a1() {
-    let Some(shared) = shared() else { return };
-    assert_eq!(cnv(&shared, "cnvW1A1", 500), (0, 500));
-}
-
-#[test]
-fn bnn_pynq_cnv_w1a2() {
-    let Some(shared) = shared() else { return };
-    assert_eq!(cnv(&shared, "cnvW1A2", 200), (0, 200));
-}
-
-#[test]
-#[ignore = "takes long"]
-fn bnn_pynq_cnv_all() {
+fn bnn_pynq_cnv() {
     let Some(shared) = shared() else { return };
     assert_eq!(cnv(&shared, "cnvW1A2", 1000), (849, 1000));
-    assert_eq!(cnv(&shared, "cnvW1A1", 2000), (0, 2000));
+    assert_eq!(cnv(&shared, "cnvW1A1", 2000), (1606, 2000));
+}
+
+/// The sample above is the first fifth of it.
+#[test]
+fn bnn_pynq_cnv_w1a1_on_all_of_cifar() {
+    let Some(shared) = shared() else { return };
+    let file = shared.join("data/cifar-10/test_batch.bin");
+    if !file.is_file() {
+        return eprintln!("skipped: no {}", file.display());
+    }
+    let path = shared.join("models/bnn-pynq/cifar10/cnvW1A1");
+    assert_eq!(score(&path, &ImportOptions::default(), Data::cifar(&file)), (7922, 10000));
 }
 
 fn lenet(shared: &Path, bits: usize, n: usize) -> (usize, usize) {
@@ -133,14 +150,6 @@ fn lenet(shared: &Path, bits: usize, n: usize) -> (usize, usize) {
 
 #[test]
 fn bmxnet_lenet() {
-    let Some(shared) = shared() else { return };
-    assert_eq!(lenet(&shared, 64, 1000), (0, 1000));
-    assert_eq!(lenet(&shared, 32, 1000), (0, 1000));
-}
-
-#[test]
-#[ignore = "takes long"]
-fn bmxnet_lenet_all() {
     let Some(shared) = shared() else { return };
     assert_eq!(lenet(&shared, 64, 10000), (9740, 10000));
     assert_eq!(lenet(&shared, 32, 10000), (9740, 10000));
@@ -155,13 +164,6 @@ fn resnet_cifar(shared: &Path, n: usize) -> (usize, usize) {
 #[test]
 fn bmxnet_resnet18_cifar() {
     let Some(shared) = shared() else { return };
-    assert_eq!(resnet_cifar(&shared, 100), (0, 100));
-}
-
-#[test]
-#[ignore = "takes long"]
-fn bmxnet_resnet18_cifar_1000() {
-    let Some(shared) = shared() else { return };
     assert_eq!(resnet_cifar(&shared, 1000), (851, 1000));
 }
 
@@ -170,7 +172,6 @@ fn imagenet(shared: &Path, n: usize) -> (usize, usize) {
     let path = shared.join("models/bmxnet/binarized_imagenet-resnet18-64bit-0040.params");
     let graph = import(&path, &normalised(&RGB_MEAN, &[])).unwrap().graph;
     assert_eq!((graph.ty(Graph::INPUT).shape.h, graph.meta.input.resize), (224, 256));
-    let session = session(graph);
     let folder = shared.join("data/imagenet-sample");
     let list = std::fs::read_to_string(folder.join("labels.csv")).unwrap();
     let rows: Vec<(usize, &str)> = list
@@ -179,6 +180,8 @@ fn imagenet(shared: &Path, n: usize) -> (usize, usize) {
         .take(n)
         .collect();
     let images: Vec<Image> = rows.iter().map(|(_, f)| Image::open(folder.join(f)).unwrap()).collect();
+    let first = images[0].fit(graph.ty(Graph::INPUT).shape, &graph.meta.input).unwrap();
+    let session = session(graph, &first.pixels);
     let outputs = session.run_images(&images).unwrap();
     let among = |k| outputs.iter().zip(&rows).filter(|(o, (class, _))| o.top(k).contains(class)).count();
     (among(1), among(5))
@@ -187,12 +190,7 @@ fn imagenet(shared: &Path, n: usize) -> (usize, usize) {
 #[test]
 fn bmxnet_resnet18_imagenet() {
     let Some(shared) = shared() else { return };
-    assert_eq!(imagenet(&shared, 8), (0, 0));
-}
-
-#[test]
-#[ignore = "takes long"]
-fn bmxnet_resnet18_imagenet_100() {
-    let Some(shared) = shared() else { return };
-    assert_eq!(imagenet(&shared, 100), (0, 0));
+    // Decoders of JPEG may differ in the last bit, so a picture more or less is no error.
+    let (top1, top5) = imagenet(&shared, 100);
+    assert!((45..=50).contains(&top1) && (70..=75).contains(&top5), "{top1}, {top5} of 100");
 }

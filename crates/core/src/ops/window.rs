@@ -111,8 +111,16 @@ impl Window {
     #[cfg(feature = "alloc")]
     pub fn pool_output(&self, input: Shape) -> Result<[usize; 2], crate::model::Error> {
         let [h, w] = self.output(input)?;
-        let rows = (0..h).all(|oy| (0..self.kernel[0]).any(|k| self.row(oy, k, input.h).is_some()));
-        let cols = (0..w).all(|ox| (0..self.kernel[1]).any(|k| self.col(ox, k, input.w).is_some()));
+        let covers = |outputs: usize, size: usize, i: usize| {
+            let (stride, dilation, pad) = (self.stride[i], self.dilation[i], self.pad[i]);
+            // Windows that start in the padding, and the last one; those between start on a pixel.
+            let in_padding = pad.div_ceil(stride).min(outputs);
+            (0..in_padding).chain([outputs - 1]).all(|o| {
+                let tap = pad.saturating_sub(o * stride).div_ceil(dilation);
+                tap < self.kernel[i] && o * stride + tap * dilation - pad < size
+            })
+        };
+        let (rows, cols) = (covers(h, input.h, 0), covers(w, input.w, 1));
         if rows && cols { Ok([h, w]) } else { Err("has windows that lie wholly in the padding".into()) }
     }
 }

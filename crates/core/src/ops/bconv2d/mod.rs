@@ -40,12 +40,17 @@ pub struct BConv2d {
 }
 
 #[cfg(feature = "alloc")]
+mod border;
+#[cfg(feature = "alloc")]
+mod lower;
+#[cfg(feature = "alloc")]
 mod prepared;
 #[cfg(feature = "alloc")]
 pub use {prepared::Prepared, with_alloc::*};
 
 #[cfg(feature = "alloc")]
 mod with_alloc {
+    use super::border;
     use super::*;
     use crate::bits;
     use crate::cases::{Case, Rng, formats, map};
@@ -89,6 +94,7 @@ mod with_alloc {
         }
         let out = Shape::new(h, w, weight.rows);
         check_transform(conv.output, out, params)?;
+        border::check_border(&conv.window, x.shape, out)?;
         Ok(ValueType::new(out, conv.output))
     }
 

@@ -1,5 +1,6 @@
 //! The fast path of binary convolution, prepared for one machine.
 
+use super::border::Borders;
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
 use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_ROWS, MAX_TILE};
@@ -18,7 +19,7 @@ const FLOAT_PIXELS: usize = 16;
 
 /// How one row is multiplied with one filter.
 #[derive(Clone, Copy, PartialEq)]
-enum Product {
+pub(super) enum Product {
     /// One plane on both sides: a single count.
     Bit,
     /// A combination of counts for all pairs of planes.
@@ -29,24 +30,21 @@ enum Product {
 
 /// Weights in panels, padding and thresholds in tables.
 pub struct Prepared {
-    conv: BConv2d,
-    input: ValueType,
+    pub(super) conv: BConv2d,
+    pub(super) input: ValueType,
     out: ValueType,
-    xq: Quant,
-    wq: Quant,
-    kernels: &'static Kernels,
-    product: Product,
+    pub(super) xq: Quant,
+    pub(super) wq: Quant,
+    pub(super) kernels: &'static Kernels,
+    pub(super) product: Product,
     /// Rows and channels of a tile of the kernel.
     mr: usize,
     nr: usize,
     /// Words of a lowered row of one plane; floats for [`Product::Float`].
-    k: usize,
+    pub(super) k: usize,
     /// `[group][panel][weight plane][k][nr]` words, or `[group][panel][k][nr]` floats.
     panels: Aligned,
-    /// Border class of every output row and column.
-    row_class: Vec<u32>,
-    col_class: Vec<u32>,
-    col_classes: usize,
+    borders: Borders,
     /// `[class][channel]`: added to the accumulator of the kernel.
     offset: Vec<i32>,
     /// `[channel]`: four times the constant part of a product of several planes.
@@ -102,12 +100,6 @@ impl Prepared {
             }
         };
         let row_bytes = if product == Product::Float { k * 4 } else { xq.planes() * k * 8 };
-        let (row_class, row_sets) = classes(out.shape.h, conv.window.kernel[0], |o, k| {
-            conv.window.row(o, k, input.shape.h).is_some()
-        });
-        let (col_class, col_sets) = classes(out.shape.w, conv.window.kernel[1], |o, k| {
-            conv.window.col(o, k, input.shape.w).is_some()
-        });
         let mut prepared = Prepared {
             conv,
             input,
@@ -120,9 +112,7 @@ impl Prepared {
             nr,
             k,
             panels: Aligned::zeroed(0),
-            row_class,
-            col_class,
-            col_classes: col_sets.len(),
+            borders: Borders::new(&conv.window, input.shape, out.shape),
             offset: Vec::new(),
             quad: (0..n).map(|ch| quad_constant(xq, wq, weight.cols, ch, rows)).collect(),
             limits: Vec::new(),
@@ -134,7 +124,12 @@ impl Prepared {
             Product::Float => prepared.pack_floats(&ints),
             _ => prepared.pack_bits(rows, bits::words(weight.cols)),
         };
-        prepared.offset = prepared.border_offsets(&ints, weight.cols, &row_sets, &col_sets);
+        // Bits: a tap in the padding is lowered as code 0 but should have contributed `pad_value`, and a count of
+        // differing bits is taken from the number of taps. Floats are lowered with the true value.
+        let wrong_by = if product == Product::Float { 0 } else { conv.pad_value - xq.decode(0) };
+        let constant = if product == Product::Bit { weight.cols as i32 } else { 0 };
+        let cg = input.shape.c / conv.groups;
+        prepared.offset = prepared.borders.offsets(&conv.window, &ints, cg, constant, wrong_by);
         if conv.output == DType::BIT {
             prepared.set_limits();
         }
@@ -180,35 +175,6 @@ impl Prepared {
             }
         }
         packed
-    }
-
-    /// `[class][channel]`: a tap in the padding is lowered as code 0 (as the true value for floats), but should
-    /// have contributed `pad_value`; and a count of differing bits is taken from the number of taps.
-    fn border_offsets(
-        &self,
-        weights: &[i32],
-        taps: usize,
-        row_sets: &[Vec<bool>],
-        col_sets: &[Vec<bool>],
-    ) -> Vec<i32> {
-        let wrong_by = match self.product {
-            Product::Float => 0,
-            _ => self.conv.pad_value - self.xq.decode(0),
-        };
-        let constant = if self.product == Product::Bit { taps as i32 } else { 0 };
-        let (kw, cg) = (self.conv.window.kernel[1], self.input.shape.c / self.conv.groups);
-        let mut offsets = Vec::with_capacity(row_sets.len() * col_sets.len() * self.out.shape.c);
-        for ys in row_sets {
-            for xs in col_sets {
-                for filter in weights.chunks(taps) {
-                    let outside = |tap: usize| !(ys[tap / kw] && xs[tap % kw]);
-                    let padded = filter.chunks(cg).enumerate().filter(|(tap, _)| outside(*tap));
-                    let sum: i32 = padded.map(|(_, w)| w.iter().sum::<i32>()).sum();
-                    offsets.push(constant + wrong_by * sum);
-                }
-            }
-        }
-        offsets
     }
 
     /// Turns thresholds of accumulators into what the kernels compare with.
@@ -282,7 +248,7 @@ impl Prepared {
                 let rows = &mut rows[..self.block.min(total - first)];
                 for (r, row) in rows.iter_mut().enumerate() {
                     row.at = image * image_units + (oy * shape.w + ox) * pixel_units;
-                    row.class = self.row_class[oy] as usize * self.col_classes + self.col_class[ox] as usize;
+                    row.class = self.borders.class(oy, ox);
                     let x = &x[image * in_words..][..in_words];
                     row.sum = self.lower(x, g, oy, ox, r, lowered, bytes);
                     (ox, oy) = if ox + 1 < shape.w { (ox + 1, oy) } else { (0, oy + 1) };
@@ -291,120 +257,6 @@ impl Prepared {
                 self.multiply(g, rows, lowered, out);
             }
         }
-    }
-
-    /// Lowers one output pixel to row `r`. Returns the weighted plane sums that formats with an offset need.
-    fn lower(
-        &self,
-        image: &[u64],
-        g: usize,
-        oy: usize,
-        ox: usize,
-        r: usize,
-        lowered: &mut [u64],
-        bytes: &mut [u64],
-    ) -> i64 {
-        if self.product == Product::Float {
-            let row = &mut bytemuck::cast_slice_mut::<u64, f32>(lowered)[r * self.k..][..self.k];
-            match self.input.dtype {
-                DType::I8 => {
-                    let widen = |v: i8| f32::from(v);
-                    self.lower_floats(bytemuck::cast_slice(image), widen, g, oy, ox, row);
-                }
-                _ => {
-                    let widen = |v: u8| f32::from(v);
-                    self.lower_floats(bytemuck::cast_slice(image), widen, g, oy, ox, row);
-                }
-            }
-            return 0;
-        }
-        let pa = self.xq.planes();
-        let row = &mut lowered[r * pa * self.k..][..pa * self.k];
-        row.fill(0);
-        match self.input.dtype {
-            DType::Bits(_) => self.lower_bits(image, g, oy, ox, row),
-            _ => self.lower_bytes(image, g, oy, ox, row, bytes),
-        }
-        let mut sum = 0;
-        if self.wq.plane_offset() != 0 {
-            for p in 0..pa {
-                let ones = bits::count_ones(&row[p * self.k..][..self.k]);
-                sum += i64::from(self.xq.plane_weight(p)) * i64::from(ones);
-            }
-        }
-        if self.kernels.bgemm.prefix {
-            for plane in row.chunks_exact_mut(self.k) {
-                let mut run = 0;
-                for w in plane {
-                    run ^= *w;
-                    *w = run;
-                }
-            }
-        }
-        sum
-    }
-
-    fn lower_bits(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64]) {
-        let (shape, pa) = (self.input.shape, self.xq.planes());
-        let (words, cg) = (bits::words(shape.c), shape.c / self.conv.groups);
-        let whole_words = cg.is_multiple_of(64);
-        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            if whole_words && pa == 1 && cg == shape.c {
-                let (to, n) = (tap * words, taps * words);
-                row[to..to + n].copy_from_slice(&image[pixel * words..][..n]);
-                return;
-            }
-            for i in 0..taps {
-                for p in 0..pa {
-                    let src = &image[((pixel + i) * pa + p) * words..][..words];
-                    let dst = &mut row[p * self.k..][..self.k];
-                    bits::or_range(dst, (tap + i) * cg, src, g * cg, cg);
-                }
-            }
-        });
-    }
-
-    fn lower_bytes(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64], bytes: &mut [u64]) {
-        let (shape, cg) = (self.input.shape, self.input.shape.c / self.conv.groups);
-        let image: &[u8] = bytemuck::cast_slice(image);
-        let taps = self.conv.window.taps() * cg;
-        bytes[..taps.div_ceil(8)].fill(0);
-        let flat: &mut [u8] = bytemuck::cast_slice_mut(bytes);
-        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            for i in 0..taps {
-                let from = &image[(pixel + i) * shape.c + g * cg..][..cg];
-                flat[(tap + i) * cg..][..cg].copy_from_slice(from);
-            }
-        });
-        for (i, eight) in flat[..taps.next_multiple_of(8)].chunks_exact(8).enumerate() {
-            let planes = transpose8(eight.try_into().expect("chunks of 8"));
-            for (p, plane) in planes.into_iter().enumerate() {
-                row[p * self.k + i / 8] |= u64::from(plane) << (i % 8 * 8);
-            }
-        }
-    }
-
-    fn lower_floats<T: Copy>(
-        &self,
-        image: &[T],
-        widen: impl Fn(T) -> f32,
-        g: usize,
-        oy: usize,
-        ox: usize,
-        row: &mut [f32],
-    ) {
-        let (shape, cg) = (self.input.shape, self.input.shape.c / self.conv.groups);
-        row.fill(self.conv.pad_value as f32);
-        self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            // Without groups a run of pixels is one run of channels.
-            let (runs, n) = if cg == shape.c { (1, taps * cg) } else { (taps, cg) };
-            for i in 0..runs {
-                let from = &image[(pixel + i) * shape.c + g * cg..][..n];
-                for (to, from) in row[(tap + i) * cg..][..n].iter_mut().zip(from) {
-                    *to = widen(*from);
-                }
-            }
-        });
     }
 
     /// Multiplies lowered rows with the weights of group `g`.
@@ -591,32 +443,4 @@ fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]
         total += i64::from(wq.plane_weight(p)) * (a_sum * k + a_off * t);
     }
     total
-}
-
-/// Groups output positions by the set of taps that are inside: class of each, and the sets.
-fn classes(outputs: usize, taps: usize, inside: impl Fn(usize, usize) -> bool) -> (Vec<u32>, Vec<Vec<bool>>) {
-    let mut sets: Vec<Vec<bool>> = Vec::new();
-    let class = (0..outputs)
-        .map(|o| {
-            let set: Vec<bool> = (0..taps).map(|t| inside(o, t)).collect();
-            let known = sets.iter().position(|s| *s == set);
-            known.unwrap_or_else(|| {
-                sets.push(set);
-                sets.len() - 1
-            }) as u32
-        })
-        .collect();
-    (class, sets)
-}
-
-/// Transposes 8 bytes: bit `i` of result `p` is bit `p` of byte `i`.
-fn transpose8(bytes: [u8; 8]) -> [u8; 8] {
-    let mut x = u64::from_le_bytes(bytes);
-    for (mask, shift) in
-        [(0x00AA_00AA_00AA_00AA, 7), (0x0000_CCCC_0000_CCCC, 14), (0x0000_0000_F0F0_F0F0, 28)]
-    {
-        let t = (x ^ (x >> shift)) & mask;
-        x ^= t ^ (t << shift);
-    }
-    x.to_le_bytes()
 }

@@ -111,10 +111,8 @@ pub fn parse(file: &[u8]) -> Result<HashMap<&str, Array<'_>>, String> {
         let name = r.take(length, "a name")?;
         let name = std::str::from_utf8(name).map_err(|_| "has a name that is not text".to_string())?;
         let name = name.strip_prefix("arg:").or(name.strip_prefix("aux:")).unwrap_or(name);
-        if let Some(array) = array {
-            if map.insert(name, array).is_some() {
-                return Err(format!("has two arrays called '{name}'"));
-            }
+        if array.is_some_and(|array| map.insert(name, array).is_some()) {
+            return Err(format!("has two arrays called '{name}'"));
         }
     }
     if r.at != file.len() {
@@ -255,7 +253,7 @@ mod tests {
         }
         let mut many = sample(None);
         many[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(parse(&many).unwrap_err().contains("cut short"));
+        assert!(parse(&many).unwrap_err().contains("in array 1 of"));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub fn read(
             thresholds.push(read_words(folder.join(file(layer, element, "thres")), rows * 4)?);
         }
     }
-    if rows % elements != 0 {
+    if !rows.is_multiple_of(elements) {
         let text = format!(
             "would be the last of {elements} files for layer {layer}, but they cannot share {rows} neurons: \
              are some missing?"
@@ -82,7 +82,7 @@ pub fn read(
     let (count, per_element) = (words[0].1.len(), rows * cols / elements);
     same_size(&words, "weights")?;
     let simd = per_element.checked_div(count).unwrap_or(0);
-    if simd == 0 || simd > 64 || count * simd != per_element || cols % simd != 0 {
+    if simd == 0 || simd > 64 || count * simd != per_element || !cols.is_multiple_of(simd) {
         let text = format!(
             "holds {count} words, which do not make {per_element} weights ({rows} neurons of {cols} inputs on \
              {elements} processing elements)"
@@ -146,7 +146,7 @@ fn interleaved(files: &[Words], share: usize) -> Result<Vec<i64>> {
 /// Words of a file of no more than `most` words.
 fn read_words(path: PathBuf, most: usize) -> Result<Words> {
     let size = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
-    if size == 0 || size % 8 != 0 || size > most as u64 * 8 {
+    if size == 0 || !size.is_multiple_of(8) || size > most as u64 * 8 {
         let text = format!("has {size} bytes: at most {most} words of 8 bytes were expected");
         return Err(Error::file(path, text));
     }
