@@ -57,6 +57,11 @@ impl Global {
     fn session(&self) -> onebit::Options {
         onebit::Options { threads: self.threads.map_or(0, usize::from), isa: self.isa.clone() }
     }
+    /// The threads of [`Global::session`].
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        self.threads.map_or_else(cores, usize::from)
+    }
     /// Options for a session with one thread.
     fn one_thread(&self) -> onebit::Options {
         onebit::Options { threads: 1, isa: self.isa.clone() }

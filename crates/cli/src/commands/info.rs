@@ -62,8 +62,8 @@ impl Info {
         let file = network::open(&self.model)?;
         let (model, meta) = file.load()?;
         let stats = stats(&model);
-        let executor = Executor::new(&model, session::kernels(global.isa.as_deref())?)
-            .map_err(onebit::Error::from)?;
+        let executor =
+            Executor::new(&model, session::kernels(global.isa.as_deref())?).map_err(onebit::Error::from)?;
         let file_bytes = file.len() as u64;
         let report = Report {
             name: &meta.name,
@@ -129,8 +129,18 @@ fn head(meta: &Meta, input: ValueType, output: ValueType) -> String {
 }
 
 fn table(stats: &Stats) -> String {
-    let headings =
-        ["layer", "op", ">output", "format", ">bits w x a", ">parameters", ">binary MACs", ">float MACs", ">weights", ">activations"];
+    let headings = [
+        "layer",
+        "op",
+        ">output",
+        "format",
+        ">bits w x a",
+        ">parameters",
+        ">binary MACs",
+        ">float MACs",
+        ">weights",
+        ">activations",
+    ];
     let mut table = Table::new(&headings);
     let some = |n: u64| if n == 0 { "·".to_owned() } else { count(n) };
     let size = |n: u64| if n == 0 { "·".to_owned() } else { bytes(n) };
@@ -182,10 +192,7 @@ fn totals(report: &Report<'_>, input_bits: u8) -> String {
         .collect();
     line("MACs", format!("{}: {}", count(all), parts.join(", ")));
     line("file", bytes(report.file_bytes));
-    line(
-        "float32",
-        format!("{}, {}x the file", bytes(s.float32_bytes), significant(report.compression)),
-    );
+    line("float32", format!("{}, {}x the file", bytes(s.float32_bytes), significant(report.compression)));
     line("arena", format!("{} for one image of {input_bits}-bit inputs", bytes(report.arena_bytes)));
     text
 }

@@ -150,7 +150,8 @@ fn text(results: &[Sample<'_>], shape: Shape) -> String {
                 Answer::Classes { top } => match sample.index {
                     None => text.push_str(&classes(top)),
                     Some(i) => {
-                        let best = top.iter().map(|c| format!("{} ({})", c.name, significant(c.score.into())));
+                        let best =
+                            top.iter().map(|c| format!("{} ({})", c.name, significant(c.score.into())));
                         let _ = writeln!(text, "  [{i}] {}", best.collect::<Vec<_>>().join("  "));
                     }
                 },

@@ -49,7 +49,10 @@ impl Records {
             ));
         };
         if *self.classes.get_or_insert(classes) != classes {
-            return Err(Error::file(path, "mixes CIFAR-10 with CIFAR-100 files; keep them in separate folders"));
+            return Err(Error::file(
+                path,
+                "mixes CIFAR-10 with CIFAR-100 files; keep them in separate folders",
+            ));
         }
         for record in bytes.chunks_exact(label_bytes + SHAPE.elements()) {
             self.labels.push(usize::from(record[label_bytes - 1]));

@@ -84,7 +84,11 @@ fn labels_of(images: &Path) -> Result<PathBuf> {
 }
 
 /// Sizes and bytes of a file with `dimensions` dimensions.
-fn read(path: &Path, (mut from, size): Source<impl BufRead>, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
+fn read(
+    path: &Path,
+    (mut from, size): Source<impl BufRead>,
+    dimensions: usize,
+) -> Result<(Vec<usize>, Vec<u8>)> {
     let gzipped = from.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
     if gzipped {
         parse(path, GzDecoder::new(from), size.saturating_mul(MAX_EXPANSION), dimensions)

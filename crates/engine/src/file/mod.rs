@@ -8,8 +8,8 @@ mod container;
 mod document;
 pub mod limits;
 
-use crate::driver::map::map;
 use crate::atomic::replace;
+use crate::driver::map::map;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 use container::{Container, KEY, Stored};
