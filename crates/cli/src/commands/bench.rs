@@ -53,7 +53,7 @@ struct Report {
     images_per_second: f64,
     binary_macs: u64,
     float_macs: u64,
-    /// Of the binary layers: speed over the speed of the kernel alone; none where there are no binary layers.
+    /// Of the layers on the binary kernel: their speed over that of the kernel alone; none where there are none.
     limit_fraction: Option<f64>,
     kernel_gmacs_per_second: f64,
     layers: Vec<Layer>,
@@ -136,7 +136,7 @@ impl Bench {
             images_per_second,
             binary_macs: stats.binary_macs,
             float_macs: stats.float_macs,
-            limit_fraction: binary_rate(&stats.layers, &times).map(|r| r / kernel_rate),
+            limit_fraction: binary_rate(&session, &stats.layers, &times).map(|r| r / kernel_rate),
             kernel_gmacs_per_second: kernel_rate / 1e9,
             layers,
         };
@@ -144,10 +144,13 @@ impl Bench {
     }
 }
 
-/// Single-bit multiply-adds per second of the layers that have any.
-fn binary_rate(layers: &[LayerStats], times: &[f64]) -> Option<f64> {
-    let binary = layers.iter().zip(times).filter(|(l, _)| l.binary_macs > 0);
-    let (macs, seconds) = binary.fold((0, 0.0), |(m, s), (l, t)| (m + l.bit_macs(), s + t));
+/// Single-bit multiply-adds per second of the layers that run on the binary kernel.
+fn binary_rate(session: &Session, layers: &[LayerStats], times: &[f64]) -> Option<f64> {
+    let executor = session.executor();
+    let kernel = executor.kernels().bgemm.name;
+    let all = layers.iter().zip(times).zip(executor.steps());
+    let binary = all.filter(|(_, step)| step.kernel() == kernel);
+    let (macs, seconds) = binary.fold((0, 0.0), |(m, s), ((l, t), _)| (m + l.bit_macs(), s + t));
     (macs > 0).then(|| macs as f64 / seconds)
 }
 

@@ -138,7 +138,7 @@ impl Report<'_> {
             let _ = writeln!(text, "  {label:<8} {value}");
         };
         let macs = self.binary_macs + self.float_macs;
-        line("layers", format!("{}, {} parameters", plural(self.layers, "layer"), count(self.parameters)));
+        line("layers", format!("{}, {} parameters", self.layers, count(self.parameters)));
         line(
             "MACs",
             format!("{}, {} binary", count(macs), percent(self.binary_macs as f64 / macs.max(1) as f64)),

@@ -161,11 +161,11 @@ impl Report {
             "pictures",
             ">correct",
             ">one image",
+            ">float32 twin",
+            ">faster",
             ">images/s",
-            ">in float32",
-            ">speed-up",
             ">model",
-            ">in float32",
+            ">as float32",
             ">smaller",
         ];
         let mut table = Table::new(&headings);
@@ -175,9 +175,9 @@ impl Report {
                 format!("{} {}", n.total, n.data),
                 percent(n.accuracy),
                 duration(n.latency_ms * 1e-3),
-                grouped(n.images_per_second as u64),
                 duration(n.float32_latency_ms * 1e-3),
                 format!("{}x", significant(n.speedup)),
+                grouped(n.images_per_second as u64),
                 bytes(n.model_bytes),
                 bytes(n.float32_bytes),
                 format!("{}x", significant(n.compression)),
@@ -187,10 +187,10 @@ impl Report {
         let total: usize = self.networks.iter().map(|n| n.total).sum();
         format!(
             "Trained 1-bit networks on real test pictures, measured here and now ({}):\n\n{}\n\
-             one image   median latency on one thread, pixels to scores\n\
-             images/s    all pictures, {}\n\
-             in float32  the same network with its weights and activations as floats, on one thread; it gives the same\n            \
-             class for {agree} of {total} pictures\n\n\
+             one image     median latency on one thread, from pixels to scores\n\
+             float32 twin  the same network with weights and activations as floats, likewise on one thread;\n              \
+             it gives the same class for {agree} of {total} pictures\n\
+             images/s      all pictures at once on {}\n\n\
              Next: onebit convert NETWORK -o MODEL, onebit run MODEL PICTURE, onebit eval MODEL --data FOLDER\n",
             self.isa,
             table.render(),
