@@ -19,6 +19,7 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     prefix: true,
     counts: [counts_2x8, counts_1x8],
     bits: [bits_2x8, bits_1x8],
+    affine,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x16_avx2",
@@ -84,6 +85,18 @@ unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
 unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
     // SAFETY: bounds are passed on from `Fgemm::reaches`; the features are enabled on this function.
     unsafe { fgemm::reaches::<Avx2>(n, x, t) }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn affine(
+    n: usize,
+    counts: *const u32,
+    offsets: *const i32,
+    constants: [*const f32; 3],
+    out: *mut f32,
+) {
+    // SAFETY: bounds are passed on from `Bgemm::affine`.
+    unsafe { bgemm::affine(n, counts, offsets, constants, out) }
 }
 
 struct Avx2;

@@ -24,6 +24,7 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     prefix: true,
     counts: [counts_4x16, counts_1x16],
     bits: [bits_4x16, bits_1x16],
+    affine,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x32_avx512",
@@ -89,6 +90,18 @@ unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
 unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
     // SAFETY: bounds are passed on from `Fgemm::reaches`; the feature is enabled on this function.
     unsafe { fgemm::reaches::<Avx512>(n, x, t) }
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+unsafe fn affine(
+    n: usize,
+    counts: *const u32,
+    offsets: *const i32,
+    constants: [*const f32; 3],
+    out: *mut f32,
+) {
+    // SAFETY: bounds are passed on from `Bgemm::affine`.
+    unsafe { bgemm::affine(n, counts, offsets, constants, out) }
 }
 
 struct Avx512;

@@ -13,6 +13,8 @@
 
 /// Most rows of a register tile of any rung.
 pub const MAX_ROWS: usize = 4;
+use crate::ops::transform;
+
 /// Largest register tile of any rung, in cells (rows x channels).
 pub const MAX_TILE: usize = MAX_ROWS * 16;
 
@@ -49,6 +51,8 @@ pub(super) unsafe trait BitLanes {
 type CountsFn = unsafe fn(usize, *const u64, usize, *const u64, *mut u32);
 type BitsFn = unsafe fn(usize, *const u64, usize, *const u64, *const *const u32, *mut u32);
 
+type AffineFn = unsafe fn(usize, *const u32, *const i32, [*const f32; 3], *mut f32);
+
 /// Binary GEMM of one instruction set: a wide tile and a one-row tile.
 pub struct Bgemm {
     /// Name, the same in benches and docs.
@@ -61,6 +65,7 @@ pub struct Bgemm {
     pub prefix: bool,
     pub(super) counts: [CountsFn; 2],
     pub(super) bits: [BitsFn; 2],
+    pub(super) affine: AffineFn,
 }
 
 impl Bgemm {
@@ -107,6 +112,25 @@ impl Bgemm {
                 limits.as_ptr(),
                 out.as_mut_ptr(),
             )
+        }
+    }
+
+    /// `out[j] = ((offsets[j] - 2 * counts[j]) - center[j]) * scale[j] + bias[j]`, each float step rounded.
+    #[inline]
+    pub fn affine(
+        &self,
+        counts: &[u32],
+        offsets: &[i32],
+        [center, scale, bias]: [&[f32]; 3],
+        out: &mut [f32],
+    ) {
+        let n = out.len();
+        assert!(counts.len() >= n && offsets.len() >= n);
+        assert!(center.len() >= n && scale.len() >= n && bias.len() >= n);
+        // SAFETY: reachable only on a CPU with these instructions; every slice has at least `n` elements.
+        unsafe {
+            let constants = [center.as_ptr(), scale.as_ptr(), bias.as_ptr()];
+            (self.affine)(n, counts.as_ptr(), offsets.as_ptr(), constants, out.as_mut_ptr());
         }
     }
 
@@ -245,6 +269,29 @@ pub(super) unsafe fn bits<L: BitLanes, const MR: usize, const NV: usize, const P
                 mask |= L::less_than(sum[i][j], limit.add(j * L::LANES)) << (j * L::LANES);
             }
             *out.add(i) = mask;
+        }
+    }
+}
+
+/// See [`Bgemm::affine`]. Plain code: compiled with the instruction set of the caller, it becomes vectors.
+#[inline(always)]
+pub(super) unsafe fn affine(
+    n: usize,
+    counts: *const u32,
+    offsets: *const i32,
+    constants: [*const f32; 3],
+    out: *mut f32,
+) {
+    // SAFETY: the caller guarantees `n` elements behind each pointer (see `Bgemm::affine`), and `out` is a
+    // unique slice there.
+    unsafe {
+        let (counts, offsets) =
+            (core::slice::from_raw_parts(counts, n), core::slice::from_raw_parts(offsets, n));
+        let [center, scale, bias] = constants.map(|p| core::slice::from_raw_parts(p, n));
+        let out = core::slice::from_raw_parts_mut(out, n);
+        for i in 0..n {
+            let acc = offsets[i].wrapping_sub((counts[i] as i32).wrapping_mul(2));
+            out[i] = transform::affine(acc as f32, center[i], scale[i], bias[i]);
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     prefix: true,
     counts: [bgemm::counts::<Neon, 4, 2, true>, bgemm::counts::<Neon, 1, 2, true>],
     bits: [bgemm::bits::<Neon, 4, 2, true>, bgemm::bits::<Neon, 1, 2, true>],
+    affine: bgemm::affine,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x16_neon",

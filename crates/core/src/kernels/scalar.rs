@@ -10,6 +10,7 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     prefix: false,
     counts: [bgemm::counts::<Scalar, 4, 1, false>, bgemm::counts::<Scalar, 1, 1, false>],
     bits: [bgemm::bits::<Scalar, 4, 1, false>, bgemm::bits::<Scalar, 1, 1, false>],
+    affine: bgemm::affine,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x1_scalar",

@@ -14,6 +14,7 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     prefix: true,
     counts: [bgemm::counts::<Simd128, 4, 2, true>, bgemm::counts::<Simd128, 1, 2, true>],
     bits: [bgemm::bits::<Simd128, 4, 2, true>, bgemm::bits::<Simd128, 1, 2, true>],
+    affine: bgemm::affine,
 };
 pub(super) const FGEMM: Fgemm = super::scalar::FGEMM;
 

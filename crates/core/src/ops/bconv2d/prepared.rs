@@ -344,10 +344,20 @@ impl Prepared {
             }
             return;
         }
+        let class_offset = |row: &Row| row.class * ng * self.conv.groups + channel;
         let mut acc = [0i32; MAX_TILE];
         if self.product == Product::Bit {
             let mut counts = [0u32; MAX_TILE];
             gemm.counts(rows.len(), k, a, k, b, &mut counts);
+            if let Transform::F32 { center, scale, bias } = self.transform.view() {
+                let constants = [center, scale, bias].map(|t| &t[channel..channel + width]);
+                let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+                for (row, counts) in rows.iter().zip(counts.chunks_exact(nr)) {
+                    let offsets = &self.offset[class_offset(row)..][..width];
+                    gemm.affine(counts, offsets, constants, &mut out[row.at + channel..][..width]);
+                }
+                return;
+            }
             for (acc, count) in acc.iter_mut().zip(counts) {
                 *acc = -2 * count as i32;
             }
@@ -355,7 +365,7 @@ impl Prepared {
             self.combine_planes(rows, a, b, channel, width, &mut acc);
         }
         for (row, acc) in rows.iter().zip(acc.chunks_exact_mut(nr)) {
-            let offset = &self.offset[row.class * ng * self.conv.groups + channel..][..width];
+            let offset = &self.offset[class_offset(row)..][..width];
             for (acc, offset) in acc.iter_mut().zip(offset) {
                 *acc += offset;
             }
