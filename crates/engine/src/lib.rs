@@ -4,6 +4,7 @@
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
 #![deny(unsafe_code)]
 
+mod atomic;
 pub mod data;
 mod driver;
 pub mod error;
