@@ -11,6 +11,8 @@ use alloc::vec::Vec;
 
 /// Most rows that are lowered at a time.
 const MAX_BLOCK: usize = 64;
+/// Rows that are few, as in a dense layer for one image.
+const FEW_ROWS: usize = 4;
 /// Bytes of lowered rows that stay in half of a small L1 cache.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// Output pixels from which the float kernel beats bit planes on bytes: below, 32 times the weights are read
@@ -276,12 +278,22 @@ impl Prepared {
                 channel: g * ng + panel * self.nr,
                 width: self.nr.min(ng - panel * self.nr),
             };
-            match self.product {
-                Product::Float => self.multiply_floats(rows, bytemuck::cast_slice(lowered), target, out),
-                Product::Bit if !self.limits.is_empty() => self.multiply_to_bits(rows, lowered, target, out),
-                Product::Bit => self.multiply_to_counts(rows, lowered, target, out),
-                Product::Planes => self.multiply_planes(rows, lowered, target, out),
+            // Buffers for a few rows or for a block: clearing a large one for a single row would outweigh the product.
+            if rows.len() <= FEW_ROWS {
+                self.multiply_panel::<FEW_ROWS>(rows, lowered, target, out);
+            } else {
+                self.multiply_panel::<MAX_BLOCK>(rows, lowered, target, out);
             }
+        }
+    }
+
+    /// Multiplies at most `R` rows with one panel.
+    fn multiply_panel<const R: usize>(&self, rows: &[Row], lowered: &[u64], target: Target, out: &mut [u64]) {
+        match self.product {
+            Product::Float => self.multiply_floats::<R>(rows, bytemuck::cast_slice(lowered), target, out),
+            Product::Bit if !self.limits.is_empty() => self.multiply_to_bits::<R>(rows, lowered, target, out),
+            Product::Bit => self.multiply_to_counts::<R>(rows, lowered, target, out),
+            Product::Planes => self.multiply_planes::<R>(rows, lowered, target, out),
         }
     }
 
@@ -290,9 +302,15 @@ impl Prepared {
         &self.panels[target.index * size..][..size]
     }
 
-    fn multiply_to_bits(&self, rows: &[Row], lowered: &[u64], target: Target, out: &mut [u64]) {
+    fn multiply_to_bits<const R: usize>(
+        &self,
+        rows: &[Row],
+        lowered: &[u64],
+        target: Target,
+        out: &mut [u64],
+    ) {
         let class_size = self.conv.groups * self.group().1 * self.nr;
-        let (mut at, mut masks) = ([0; MAX_BLOCK], [0; MAX_BLOCK]);
+        let (mut at, mut masks) = ([0; R], [0; R]);
         for (at, row) in at.iter_mut().zip(rows) {
             *at = row.class * class_size + target.index * self.nr;
         }
@@ -301,37 +319,63 @@ impl Prepared {
         self.put_masks(rows, masks.iter().map(|m| u64::from(*m)), target, out);
     }
 
-    fn multiply_to_counts(&self, rows: &[Row], lowered: &[u64], target: Target, out: &mut [u64]) {
+    fn multiply_to_counts<const R: usize>(
+        &self,
+        rows: &[Row],
+        lowered: &[u64],
+        target: Target,
+        out: &mut [u64],
+    ) {
         let gemm = &self.kernels.bgemm;
         let (k, channel, width) = (self.k, target.channel, target.width);
-        let mut counts = [0u32; MAX_BLOCK * MAX_CHANNELS];
-        gemm.counts(rows.len(), k, lowered, k, self.panel(target), &mut counts);
-        if let Transform::F32 { center, scale, bias } = self.transform.view() {
-            let constants = [center, scale, bias].map(|t| &t[channel..channel + width]);
-            let out: &mut [f32] = bytemuck::cast_slice_mut(out);
-            for (row, counts) in rows.iter().zip(counts.chunks_exact(self.nr)) {
-                let out = &mut out[row.at + channel..][..width];
-                gemm.affine(counts, self.offsets(row, target), constants, out);
+        let mut counts = [[0u32; MAX_CHANNELS]; R];
+        let counts = counts.as_flattened_mut();
+        gemm.counts(rows.len(), k, lowered, k, self.panel(target), counts);
+        let rows = rows.iter().zip(counts.chunks_exact(self.nr));
+        match self.transform.view() {
+            Transform::F32 { center, scale, bias } => {
+                let constants = [center, scale, bias].map(|t| &t[channel..channel + width]);
+                let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+                for (row, counts) in rows {
+                    let out = &mut out[row.at + channel..][..width];
+                    gemm.affine(counts, self.offsets(row, target), constants, out);
+                }
             }
-            return;
-        }
-        for (row, counts) in rows.iter().zip(counts.chunks_exact(self.nr)) {
-            let mut acc = [0i32; MAX_CHANNELS];
-            for ((acc, count), offset) in acc.iter_mut().zip(counts).zip(self.offsets(row, target)) {
-                *acc = offset - 2 * *count as i32;
+            Transform::I32 => {
+                let out: &mut [i32] = bytemuck::cast_slice_mut(out);
+                for (row, counts) in rows {
+                    let out = &mut out[row.at + channel..][..width];
+                    for ((out, count), offset) in out.iter_mut().zip(counts).zip(self.offsets(row, target)) {
+                        *out = offset - 2 * *count as i32;
+                    }
+                }
             }
-            self.put(row, channel, &acc[..width], out);
+            Transform::Levels { .. } => {
+                for (row, counts) in rows {
+                    let mut acc = [0i32; MAX_CHANNELS];
+                    for ((acc, count), offset) in acc.iter_mut().zip(counts).zip(self.offsets(row, target)) {
+                        *acc = offset - 2 * *count as i32;
+                    }
+                    self.put(row, channel, &acc[..width], out);
+                }
+            }
         }
     }
 
     /// Adds the counts of all pairs of planes.
-    fn multiply_planes(&self, rows: &[Row], lowered: &[u64], target: Target, out: &mut [u64]) {
+    fn multiply_planes<const R: usize>(
+        &self,
+        rows: &[Row],
+        lowered: &[u64],
+        target: Target,
+        out: &mut [u64],
+    ) {
         let (pa, k, nr, n) = (self.xq.planes(), self.k, self.nr, rows.len());
-        let mut counts = [0u32; MAX_BLOCK * MAX_CHANNELS];
-        let mut quad = [0i64; MAX_BLOCK * MAX_CHANNELS];
+        let (mut counts, mut quad) = ([[0u32; MAX_CHANNELS]; R], [[0i64; MAX_CHANNELS]; R]);
+        let (counts, quad) = (counts.as_flattened_mut(), quad.as_flattened_mut());
         for (pw, b) in self.panel(target).chunks_exact(k * nr).enumerate() {
             for px in 0..pa {
-                self.kernels.bgemm.counts(n, k, &lowered[px * k..], pa * k, b, &mut counts);
+                self.kernels.bgemm.counts(n, k, &lowered[px * k..], pa * k, b, counts);
                 let weight = i64::from(self.wq.plane_weight(pw)) * i64::from(self.xq.plane_weight(px));
                 for (q, count) in quad.iter_mut().zip(&counts[..n * nr]) {
                     *q -= 2 * weight * i64::from(*count);
@@ -351,11 +395,18 @@ impl Prepared {
         }
     }
 
-    fn multiply_floats(&self, rows: &[Row], lowered: &[f32], target: Target, out: &mut [u64]) {
+    fn multiply_floats<const R: usize>(
+        &self,
+        rows: &[Row],
+        lowered: &[f32],
+        target: Target,
+        out: &mut [u64],
+    ) {
         let (k, nr, gemm) = (self.k, self.nr, &self.kernels.fgemm);
-        let mut sums = [0f32; MAX_BLOCK * MAX_COLUMNS];
+        let mut sums = [[0f32; MAX_COLUMNS]; R];
+        let sums = sums.as_flattened_mut();
         let b = &self.panels.as_f32()[target.index * k * nr..][..k * nr];
-        gemm.product(rows.len(), k, lowered, k, b, &mut sums);
+        gemm.product(rows.len(), k, lowered, k, b, sums);
         let sums = sums.chunks_exact(nr);
         if !self.float_limits.is_empty() {
             let limits = &self.float_limits[target.index * nr..][..target.width];
