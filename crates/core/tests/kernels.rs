@@ -185,6 +185,22 @@ fn multiply_add_is_fused_for_every_length() {
 }
 
 #[test]
+fn floats_are_compared_as_scalars_are() {
+    let mut rng = Rng::new(74);
+    for rung in kernels::available() {
+        for n in 0..=64 {
+            let mut x = rough_floats(&mut rng, n);
+            let t: Vec<f32> = x.iter().map(|x| [*x, -*x, x - 1.0, x + 1.0][rng.below(4)]).collect();
+            if n > 2 {
+                x[rng.below(n)] = f32::NAN;
+            }
+            let want = (0..n).fold(0, |mask, i| mask | u64::from(x[i] >= t[i]) << i);
+            assert_eq!(rung.fgemm.reaches(&x, &t), want, "{n} floats on {}", rung.isa);
+        }
+    }
+}
+
+#[test]
 fn rungs_are_found_by_name_and_scalar_is_last() {
     assert_eq!(kernels::ALL.last().unwrap().isa, "scalar");
     for k in kernels::available() {

@@ -94,9 +94,9 @@ impl Prepared {
         let ints = weight.to_i32().expect("checked by infer");
         let n = out.shape.c;
         let largest = wq.max().max(-wq.min()) as usize;
-        let exact = weight.cols * 255 * largest < 1 << 24;
         let bytes = !matches!(input.dtype, DType::Bits(_));
-        let product = if bytes && exact && kernels.fgemm.fused && out.shape.pixels() >= FLOAT_PIXELS {
+        let exact = bytes && weight.cols * 255 * largest < 1 << 24;
+        let product = if exact && kernels.fgemm.fused && out.shape.pixels() >= FLOAT_PIXELS {
             Product::Float
         } else if xq.is_bit() && wq.is_bit() {
             Product::Bit
