@@ -40,6 +40,7 @@ enum Command {
 
 /// Options of every command.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// Threads [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -56,6 +57,11 @@ impl Global {
     /// Options for a session with the threads asked for.
     fn session(&self) -> onebit::Options {
         onebit::Options { threads: self.threads.map_or(0, usize::from), isa: self.isa.clone() }
+    }
+    /// The threads of [`Global::session`].
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        self.threads.map_or_else(cores, usize::from)
     }
     /// Options for a session with one thread.
     fn one_thread(&self) -> onebit::Options {

@@ -70,14 +70,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+// The message says all: `source` would make callers print it twice.
+impl std::error::Error for Error {}
 
 impl From<onebit_core::model::Error> for Error {
     fn from(e: onebit_core::model::Error) -> Self {

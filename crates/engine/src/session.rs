@@ -249,7 +249,10 @@ impl Session {
         })
     }
 
-    /// Runs one input `warm` times and then once more, calling `after` after each step of the last run.
+    /// Runs one input on this thread and calls `after` with the index of each step when it is done.
+    ///
+    /// # Errors
+    /// As [`Session::run_elements`].
     pub fn profile(&self, inputs: Elements<'_>, mut after: impl FnMut(usize)) -> Result<()> {
         self.with_arena(|arena| {
             self.put_inputs(inputs, 1, arena)?;

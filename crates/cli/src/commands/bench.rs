@@ -53,7 +53,7 @@ struct Report {
     images_per_second: f64,
     binary_macs: u64,
     float_macs: u64,
-    /// Of the binary layers: speed over the speed of the kernel alone; none where there are no binary layers.
+    /// Of the layers on the binary kernel: their speed over that of the kernel alone; none where there are none.
     limit_fraction: Option<f64>,
     kernel_gmacs_per_second: f64,
     layers: Vec<Layer>,
@@ -82,9 +82,10 @@ impl Bench {
         let target = self.target.as_deref().unwrap_or(Path::new(""));
         if !target.exists() {
             let name = target.display().to_string();
-            let Some(mut graph) = zoo::build(&name) else {
+            let Some(graph) = zoo::build(&name) else {
                 bail!("{name} is neither a file nor an architecture; {}", architectures().to_lowercase());
             };
+            let mut graph = graph?;
             passes::optimize(&mut graph)?;
             let (model, meta) = graph.into_model()?;
             return self.measure(&model, meta, name, global);
@@ -135,7 +136,7 @@ impl Bench {
             images_per_second,
             binary_macs: stats.binary_macs,
             float_macs: stats.float_macs,
-            limit_fraction: binary_rate(&stats.layers, &times).map(|r| r / kernel_rate),
+            limit_fraction: binary_rate(&session, &stats.layers, &times).map(|r| r / kernel_rate),
             kernel_gmacs_per_second: kernel_rate / 1e9,
             layers,
         };
@@ -143,10 +144,13 @@ impl Bench {
     }
 }
 
-/// Single-bit multiply-adds per second of the layers that have any.
-fn binary_rate(layers: &[LayerStats], times: &[f64]) -> Option<f64> {
-    let binary = layers.iter().zip(times).filter(|(l, _)| l.binary_macs > 0);
-    let (macs, seconds) = binary.fold((0, 0.0), |(m, s), (l, t)| (m + l.bit_macs(), s + t));
+/// Single-bit multiply-adds per second of the layers that run on the binary kernel.
+fn binary_rate(session: &Session, layers: &[LayerStats], times: &[f64]) -> Option<f64> {
+    let executor = session.executor();
+    let kernel = executor.kernels().bgemm.name;
+    let all = layers.iter().zip(times).zip(executor.steps());
+    let binary = all.filter(|(_, step)| step.kernel() == kernel);
+    let (macs, seconds) = binary.fold((0, 0.0), |(m, s), ((l, t), _)| (m + l.bit_macs(), s + t));
     (macs > 0).then(|| macs as f64 / seconds)
 }
 
@@ -156,16 +160,12 @@ fn profile(session: &Session) -> onebit::Result<Vec<f64>> {
     let mut best = vec![f64::INFINITY; session.executor().steps().len()];
     let (start, mut runs) = (Instant::now(), 0);
     while runs < 5 || start.elapsed() < Duration::from_secs(1) {
+        // The first layer's time includes the copying of the input, which is little.
         let mut last = Instant::now();
-        let mut first = true;
         session.profile(inputs.elements(), |step| {
-            let now = Instant::now();
-            // The first layer's time would contain the copying of the input.
-            best[step] = best[step].min((now - last).as_secs_f64());
-            first = false;
+            best[step] = best[step].min(last.elapsed().as_secs_f64());
             last = Instant::now();
         })?;
-        debug_assert!(!first);
         runs += 1;
     }
     Ok(best)
@@ -203,8 +203,7 @@ impl Inputs {
 
 impl Report {
     fn text(&self) -> String {
-        let mut table =
-            Table::new(&["layer", "op", "kernel", ">time", ">share", ">MACs", ">GMAC/s"]);
+        let mut table = Table::new(&["layer", "op", "kernel", ">time", ">share", ">MACs", ">GMAC/s"]);
         for l in &self.layers {
             let macs = l.binary_macs + l.float_macs;
             let some = |text: String| if macs == 0 { "·".to_owned() } else { text };

@@ -9,7 +9,7 @@ use onebit::core::ops::Op;
 use onebit::session::{Elements, top};
 use onebit::{Dataset, Session};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Measures accuracy on labelled pictures
@@ -38,7 +38,8 @@ const NAMED: usize = 5;
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a str,
-    data: &'static str,
+    data: &'a Path,
+    data_format: &'static str,
     correct: usize,
     total: usize,
     accuracy: f64,
@@ -92,7 +93,8 @@ impl Eval {
         let part = |n: usize| n as f64 / counts.total as f64;
         let report = Report {
             model: &session.meta().name,
-            data: data.format(),
+            data: &self.data,
+            data_format: data.format(),
             correct: counts.correct,
             total: counts.total,
             accuracy: part(counts.correct),
@@ -154,8 +156,9 @@ fn text(r: &Report<'_>, time: Duration) -> String {
     let grouped = |n: usize| grouped(n as u64);
     let name = if r.model.is_empty() { "network" } else { r.model };
     let mut text = format!(
-        "{name} on {}\n  accuracy   {}   {} of {}\n",
-        r.data,
+        "{name} on {} ({})\n  accuracy   {}   {} of {}\n",
+        r.data.display(),
+        r.data_format,
         percent(r.accuracy),
         grouped(r.correct),
         grouped(r.total)

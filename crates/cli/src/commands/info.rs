@@ -1,6 +1,6 @@
 //! `onebit info`: what a network is and costs.
 
-use crate::text::{Table, bytes, count, grouped, percent, plural, print, print_json, significant};
+use crate::text::{Table, bytes, count, grouped, percent, print, print_json, significant};
 use crate::{Global, network};
 use anyhow::Result;
 use clap::Args;
@@ -8,7 +8,7 @@ use onebit::core::exec::Executor;
 use onebit::core::types::ValueType;
 use onebit::meta::{Accuracy, Meta, Preprocessing};
 use onebit::session;
-use onebit::stats::{LayerStats, Stats, element_bits, stats};
+use onebit::stats::{LayerStats, Stats, stats};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -62,8 +62,8 @@ impl Info {
         let file = network::open(&self.model)?;
         let (model, meta) = file.load()?;
         let stats = stats(&model);
-        let executor = Executor::new(&model, session::kernels(global.isa.as_deref())?)
-            .map_err(onebit::Error::from)?;
+        let executor =
+            Executor::new(&model, session::kernels(global.isa.as_deref())?).map_err(onebit::Error::from)?;
         let file_bytes = file.len() as u64;
         let report = Report {
             name: &meta.name,
@@ -83,7 +83,7 @@ impl Info {
         }
         let mut text = head(&meta, model.input(), model.output());
         text.push_str(&table(&stats));
-        text.push_str(&totals(&report, element_bits(model.input().dtype)));
+        text.push_str(&totals(&report));
         print(&text)
     }
 }
@@ -129,8 +129,18 @@ fn head(meta: &Meta, input: ValueType, output: ValueType) -> String {
 }
 
 fn table(stats: &Stats) -> String {
-    let headings =
-        ["layer", "op", ">output", "format", ">bits w x a", ">parameters", ">binary MACs", ">float MACs", ">weights", ">activations"];
+    let headings = [
+        "layer",
+        "op",
+        ">output",
+        "format",
+        ">bits w x a",
+        ">parameters",
+        ">binary MACs",
+        ">float MACs",
+        ">weights",
+        ">activations",
+    ];
     let mut table = Table::new(&headings);
     let some = |n: u64| if n == 0 { "·".to_owned() } else { count(n) };
     let size = |n: u64| if n == 0 { "·".to_owned() } else { bytes(n) };
@@ -157,13 +167,13 @@ fn precision(layer: &LayerStats) -> Option<String> {
     layer.weight_bits.map(|w| format!("{w} x {}", layer.activation_bits))
 }
 
-fn totals(report: &Report<'_>, input_bits: u8) -> String {
+fn totals(report: &Report<'_>) -> String {
     let s = report.stats;
-    let mut text = String::new();
+    let mut text = String::from("\n");
     let mut line = |label: &str, value: String| {
-        let _ = writeln!(text, "{label:<12} {value}");
+        let _ = writeln!(text, "{label:<11} {value}");
     };
-    line("\nlayers", plural(s.layers.len(), "layer"));
+    line("layers", s.layers.len().to_string());
     line("parameters", format!("{} ({})", count(s.parameters), grouped(s.parameters)));
     let mut kinds: Vec<(String, u64)> = Vec::new();
     for l in &s.layers {
@@ -182,10 +192,7 @@ fn totals(report: &Report<'_>, input_bits: u8) -> String {
         .collect();
     line("MACs", format!("{}: {}", count(all), parts.join(", ")));
     line("file", bytes(report.file_bytes));
-    line(
-        "float32",
-        format!("{}, {}x the file", bytes(s.float32_bytes), significant(report.compression)),
-    );
-    line("arena", format!("{} for one image of {input_bits}-bit inputs", bytes(report.arena_bytes)));
+    line("float32", format!("{}, {}x the file", bytes(s.float32_bytes), significant(report.compression)));
+    line("arena", format!("{} of working memory for one image", bytes(report.arena_bytes)));
     text
 }

@@ -17,11 +17,8 @@ use clap::ValueEnum;
 /// Where a network runs.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Device {
-    /// This machine's processor.
     Cpu,
-    /// An NVIDIA GPU.
     Cuda,
-    /// A GPU through Vulkan, Metal or Direct3D.
     Wgpu,
 }
 

@@ -60,7 +60,8 @@ enum Answer {
 #[derive(Serialize)]
 struct Class {
     class: usize,
-    name: String,
+    /// None where the network does not name its classes.
+    name: Option<String>,
     score: f32,
 }
 
@@ -102,7 +103,8 @@ impl Run {
             return Answer::Map { shape: shape.into(), min, max };
         }
         let top = output.top(self.top as usize);
-        let named = |class| Class { class, name: session.class_name(class), score: output.scores[class] };
+        let names = &session.meta().classes;
+        let named = |class| Class { class, name: names.get(class).cloned(), score: output.scores[class] };
         Answer::Classes { top: top.into_iter().map(named).collect() }
     }
 }
@@ -150,7 +152,8 @@ fn text(results: &[Sample<'_>], shape: Shape) -> String {
                 Answer::Classes { top } => match sample.index {
                     None => text.push_str(&classes(top)),
                     Some(i) => {
-                        let best = top.iter().map(|c| format!("{} ({})", c.name, significant(c.score.into())));
+                        let best =
+                            top.iter().map(|c| format!("{} ({})", c.label(), significant(c.score.into())));
                         let _ = writeln!(text, "  [{i}] {}", best.collect::<Vec<_>>().join("  "));
                     }
                 },
@@ -161,14 +164,21 @@ fn text(results: &[Sample<'_>], shape: Shape) -> String {
     text
 }
 
+impl Class {
+    fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("class {}", self.class))
+    }
+}
+
 /// Classes with their scores, best first.
 fn classes(top: &[Class]) -> String {
-    let name_width = top.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+    let labels: Vec<String> = top.iter().map(Class::label).collect();
     let scores: Vec<String> = top.iter().map(|c| significant(c.score.into())).collect();
-    let score_width = scores.iter().map(String::len).max().unwrap_or(0);
+    let width = |cells: &[String]| cells.iter().map(|c| c.chars().count()).max().unwrap_or(0);
+    let (label_width, score_width) = (width(&labels), width(&scores));
     let mut text = String::new();
-    for (i, (class, score)) in top.iter().zip(scores).enumerate() {
-        let _ = writeln!(text, "  {:>2}  {:<name_width$}  {score:>score_width$}", i + 1, class.name);
+    for (i, (label, score)) in labels.iter().zip(&scores).enumerate() {
+        let _ = writeln!(text, "  {:>2}  {label:<label_width$}  {score:>score_width$}", i + 1);
     }
     text
 }

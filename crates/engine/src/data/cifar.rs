@@ -18,32 +18,57 @@ pub fn folder(path: &Path, part: Part) -> Result<Option<Dataset>> {
 
 /// The pictures of some files, in order.
 pub fn files(paths: &[PathBuf]) -> Result<Dataset> {
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    let mut fine = None;
+    let mut records = Records::default();
     for path in paths {
-        let bytes = read(path)?;
-        let Some((label_bytes, classes)) = kind(&bytes) else {
+        records.add(path, &read(path)?)?;
+    }
+    Ok(records.into())
+}
+
+/// The pictures of a file in memory.
+pub fn memory(bytes: &[u8]) -> Result<Dataset> {
+    let mut records = Records::default();
+    records.add(Path::new("file in memory"), bytes)?;
+    Ok(records.into())
+}
+
+#[derive(Default)]
+struct Records {
+    pixels: Vec<u8>,
+    labels: Vec<usize>,
+    classes: Option<u8>,
+}
+
+impl Records {
+    fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let Some((label_bytes, classes)) = kind(bytes) else {
             return Err(Error::file(
                 path,
                 "is no CIFAR binary file: those are records of 1 label byte (below 10) or 2 label bytes (the second \
                  below 100) and 3072 bytes of pixels",
             ));
         };
-        if *fine.get_or_insert(classes) != classes {
+        if *self.classes.get_or_insert(classes) != classes {
             return Err(Error::file(
                 path,
                 "mixes CIFAR-10 with CIFAR-100 files; keep them in separate folders",
             ));
         }
         for record in bytes.chunks_exact(label_bytes + SHAPE.elements()) {
-            labels.push(usize::from(record[label_bytes - 1]));
+            self.labels.push(usize::from(record[label_bytes - 1]));
             let planes = &record[label_bytes..];
             let n = SHAPE.pixels();
-            pixels.extend((0..n).flat_map(|i| [planes[i], planes[n + i], planes[2 * n + i]]));
+            self.pixels.extend((0..n).flat_map(|i| [planes[i], planes[n + i], planes[2 * n + i]]));
         }
+        Ok(())
     }
-    let format = if fine == Some(100) { "CIFAR-100" } else { "CIFAR-10" };
-    Ok(Dataset::memory(format, SHAPE, pixels, labels))
+}
+
+impl From<Records> for Dataset {
+    fn from(r: Records) -> Self {
+        let format = if r.classes == Some(100) { "CIFAR-100" } else { "CIFAR-10" };
+        Dataset::memory(format, SHAPE, r.pixels, r.labels)
+    }
 }
 
 /// Label bytes of a record and number of classes.

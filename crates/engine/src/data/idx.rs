@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
 use onebit_core::types::Shape;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Deflate cannot expand more than this, so a larger size in a header is a lie.
@@ -33,11 +33,36 @@ pub fn folder(path: &Path, part: Part) -> Result<Option<Dataset>> {
 /// The pictures of one file; their labels lie beside it.
 pub fn file(images: &Path) -> Result<Dataset> {
     let labels = labels_of(images)?;
-    let (sizes, pixels) = read(images, 3)?;
-    let (label_sizes, bytes) = read(&labels, 1)?;
+    dataset(images, open(images)?, &labels, open(&labels)?)
+}
+
+/// The pictures of two files in memory.
+pub fn memory(images: &[u8], labels: &[u8]) -> Result<Dataset> {
+    let size = |bytes: &[u8]| bytes.len() as u64;
+    let (images, labels) = ((images, size(images)), (labels, size(labels)));
+    dataset(Path::new("images in memory"), images, Path::new("labels in memory"), labels)
+}
+
+/// A reader and the number of bytes it has.
+type Source<R> = (R, u64);
+
+fn open(path: &Path) -> Result<Source<BufReader<File>>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let size = file.metadata().map_err(Error::io(path))?.len();
+    Ok((BufReader::new(file), size))
+}
+
+fn dataset(
+    images: &Path,
+    image_source: Source<impl BufRead>,
+    labels: &Path,
+    label_source: Source<impl BufRead>,
+) -> Result<Dataset> {
+    let (sizes, pixels) = read(images, image_source, 3)?;
+    let (label_sizes, bytes) = read(labels, label_source, 1)?;
     if sizes[0] != label_sizes[0] {
         return Err(Error::file(
-            &labels,
+            labels,
             format!("has {} labels for the {} pictures of {}", label_sizes[0], sizes[0], file_name(images)),
         ));
     }
@@ -59,15 +84,16 @@ fn labels_of(images: &Path) -> Result<PathBuf> {
 }
 
 /// Sizes and bytes of a file with `dimensions` dimensions.
-fn read(path: &Path, dimensions: usize) -> Result<(Vec<usize>, Vec<u8>)> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let stored = file.metadata().map_err(Error::io(path))?.len();
-    let mut reader = BufReader::new(file);
-    let magic = std::io::BufRead::fill_buf(&mut reader).map_err(Error::io(path))?;
-    if magic.starts_with(&[0x1f, 0x8b]) {
-        parse(path, GzDecoder::new(reader), stored.saturating_mul(MAX_EXPANSION), dimensions)
+fn read(
+    path: &Path,
+    (mut from, size): Source<impl BufRead>,
+    dimensions: usize,
+) -> Result<(Vec<usize>, Vec<u8>)> {
+    let gzipped = from.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
+    if gzipped {
+        parse(path, GzDecoder::new(from), size.saturating_mul(MAX_EXPANSION), dimensions)
     } else {
-        parse(path, reader, stored, dimensions)
+        parse(path, from, size, dimensions)
     }
 }
 

@@ -85,6 +85,22 @@ impl Dataset {
         }
     }
 
+    /// A data set of two MNIST-layout files in memory, gzipped or not.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub fn from_mnist(images: &[u8], labels: &[u8]) -> Result<Self> {
+        idx::memory(images, labels)
+    }
+
+    /// A data set of a CIFAR binary file in memory.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn from_cifar(bytes: &[u8]) -> Result<Self> {
+        cifar::memory(bytes)
+    }
+
     fn open_folder(path: &Path, part: Part) -> Result<Option<Self>> {
         if path.join(folder::LABELS).is_file() {
             return folder::labelled(&path.join(folder::LABELS)).map(Some);

@@ -3,8 +3,8 @@
 //! Little-endian `f4 f8 i1 i2 i4 i8 u1 u2` and `bool`, in C and Fortran order. What the header says must be
 //! exactly what the file holds.
 
+use crate::atomic::replace;
 use crate::error::{Error, Result};
-use std::io::Write;
 use std::path::Path;
 
 /// An array in C order.
@@ -221,13 +221,5 @@ pub fn to_bytes(shape: &[usize], values: &[f32]) -> Vec<u8> {
 /// # Panics
 /// As [`to_bytes`].
 pub fn save(path: impl AsRef<Path>, shape: &[usize], values: &[f32]) -> Result<()> {
-    let path = path.as_ref();
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
-    file.write_all(&to_bytes(shape, values)).map_err(Error::io(path))?;
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    Ok(())
+    replace(path.as_ref(), &to_bytes(shape, values))
 }

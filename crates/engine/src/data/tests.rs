@@ -42,6 +42,8 @@ fn mnist_layout_plain_and_gzipped_prefers_the_test_part() {
         assert_eq!(test.image(1).unwrap(), Image::new(3, 2, 1, vec![7, 8, 9, 10, 11, 12]).unwrap());
     }
     assert_eq!(Dataset::open_part(dir.path(), Part::Train).unwrap().labels(), [7]);
+    let memory = Dataset::from_mnist(&gz(&idx(&[1, 1, 1], &[9])), &idx(&[1], &[7])).unwrap();
+    assert_eq!((memory.labels(), memory.image(0).unwrap().pixels), (&[7][..], vec![9]));
 }
 
 #[test]
@@ -92,8 +94,8 @@ fn cifar_files_become_interleaved_pixels() {
     assert_eq!(Dataset::open(dir.path()).unwrap().labels(), [5, 6]);
     let test = dir.path().join("test_batch.bin");
     std::fs::write(&test, [first, cifar_record(&[9], [4, 5, 6])].concat()).unwrap();
-    for path in [dir.path(), &test] {
-        let data = Dataset::open(path).unwrap();
+    let memory = Dataset::from_cifar(&std::fs::read(&test).unwrap());
+    for data in [Dataset::open(dir.path()), Dataset::open(&test), memory].map(Result::unwrap) {
         assert_eq!((data.format(), data.labels()), ("CIFAR-10", &[3, 9][..]));
         assert_eq!(data.image(0).unwrap().pixels[..9], [1, 2, 3, 200, 2, 3, 1, 2, 3]);
         assert_eq!(data.image(1).unwrap().pixels[3069..], [4, 5, 6]);

@@ -8,6 +8,7 @@ mod container;
 mod document;
 pub mod limits;
 
+use crate::atomic::replace;
 use crate::driver::map::map;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
@@ -21,7 +22,6 @@ use safetensors::Dtype;
 use safetensors::tensor::View;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use document::VERSION;
@@ -203,16 +203,7 @@ pub fn to_bytes(model: &Model<'_>, meta: &Meta) -> Result<Vec<u8>> {
 /// As [`to_bytes`]; also when the file cannot be written.
 pub fn save(model: &Model<'_>, meta: &Meta, path: &Path) -> Result<()> {
     let bytes = to_bytes(model, meta).map_err(|e| e.in_file(path))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".onebit").suffix(".tmp");
-    // Temporary files are private by default; a model file is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(folder).map_err(Error::io(path))?;
-    temporary.write_all(&bytes).map_err(Error::io(path))?;
-    temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    Ok(())
+    replace(path, &bytes)
 }
 
 /// A constant as the container stores it.

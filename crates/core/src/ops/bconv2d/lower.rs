@@ -32,6 +32,10 @@ impl Prepared {
         }
         let pa = self.xq.planes();
         let row = &mut lowered[r * pa * self.k..][..pa * self.k];
+        if self.whole_pixels() {
+            self.lower_pixels(image, oy, ox, row);
+            return 0;
+        }
         row.fill(0);
         match self.input.dtype {
             DType::Bits(_) => self.lower_bits(image, g, oy, ox, row),
@@ -56,16 +60,38 @@ impl Prepared {
         sum
     }
 
+    /// Whether a run of neighbouring pixels is a run of words of a single plane, and no sums are needed.
+    fn whole_pixels(&self) -> bool {
+        let plane = matches!(self.input.dtype, DType::Bits(_)) && self.xq.planes() == 1;
+        plane && self.conv.groups == 1 && self.input.shape.c.is_multiple_of(64) && self.wq.plane_offset() == 0
+    }
+
+    /// Copies runs of pixels, and makes the prefix on the way.
+    fn lower_pixels(&self, image: &[u64], oy: usize, ox: usize, row: &mut [u64]) {
+        let words = self.input.shape.c / 64;
+        let prefix = self.kernels.bgemm.prefix;
+        let (mut done, mut run) = (0, 0);
+        self.conv.window.for_each_run(self.input.shape, oy, ox, |tap, taps, pixel| {
+            let (to, n) = (tap * words, taps * words);
+            let src = &image[pixel * words..][..n];
+            row[done..to].fill(run);
+            if prefix {
+                for (d, s) in row[to..to + n].iter_mut().zip(src) {
+                    run ^= s;
+                    *d = run;
+                }
+            } else {
+                row[to..to + n].copy_from_slice(src);
+            }
+            done = to + n;
+        });
+        row[done..].fill(run);
+    }
+
     fn lower_bits(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64]) {
         let (shape, pa) = (self.input.shape, self.xq.planes());
         let (words, cg) = (bits::words(shape.c), shape.c / self.conv.groups);
-        let whole_words = cg.is_multiple_of(64);
         self.conv.window.for_each_run(shape, oy, ox, |tap, taps, pixel| {
-            if whole_words && pa == 1 && cg == shape.c {
-                let (to, n) = (tap * words, taps * words);
-                row[to..to + n].copy_from_slice(&image[pixel * words..][..n]);
-                return;
-            }
             for i in 0..taps {
                 for p in 0..pa {
                     let src = &image[((pixel + i) * pa + p) * words..][..words];

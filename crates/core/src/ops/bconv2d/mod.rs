@@ -8,7 +8,7 @@
 //! channels reads only the channels of group `g`. Weights are rows of `(ky, kx, c)` elements.
 //!
 //! **Fast path.** Every value is a sum over planes of +-1: `v = (sum_i p_i * s_i + e) / 2`
-//! ([`Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
+//! ([`crate::Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
 //! products of planes, and one microkernel (`kernels::bgemm`) serves all of them; bytes are eight
 //! planes. The map is lowered to rows of bits (bit im2col), padding reads as 0 bits, and the
 //! difference to the true padding value is one number per channel and *border class* (which rows

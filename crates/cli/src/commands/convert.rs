@@ -1,0 +1,175 @@
+//! `onebit convert`: a network of another framework becomes a model file.
+
+use super::explain::{FloatLayer, float_layers};
+use crate::text::{bytes, count, percent, plural, print, print_json, significant};
+use crate::{Global, network};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use onebit::import::{Classes, ImportOptions};
+use onebit::stats::stats;
+use onebit::{file, passes};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Makes a model file of a network of another framework
+#[derive(Args)]
+#[command(after_help = format!("Formats: {}", network::formats()))]
+pub struct Convert {
+    /// File or folder; the format is detected
+    source: PathBuf,
+    /// Model file to write
+    #[arg(short, long, value_name = "MODEL")]
+    output: PathBuf,
+    /// Format of the source
+    #[arg(long, value_name = "FORMAT")]
+    from: Option<String>,
+    /// The network's input is (pixel - mean) / std with pixels 0..255: one value, or one for each channel
+    #[arg(long, value_name = "M,..", value_delimiter = ',', allow_negative_numbers = true)]
+    mean: Vec<f32>,
+    /// See --mean
+    #[arg(long, value_name = "S,..", value_delimiter = ',', allow_negative_numbers = true)]
+    std: Vec<f32>,
+    /// Keeps the first N outputs, or names them: a file with one name per line
+    #[arg(long, value_name = "N|FILE")]
+    classes: Option<String>,
+    /// Scales the short side of pictures to this length before the centre is cropped
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<usize>,
+    /// Name of the network [default: that of the file]
+    #[arg(long)]
+    name: Option<String>,
+    /// Names every layer left in float and says why
+    #[arg(long)]
+    explain: bool,
+}
+
+/// Longest file of class names.
+const MAX_NAMES: u64 = 1 << 20;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    source: &'a Path,
+    format: &'static str,
+    output: &'a Path,
+    name: &'a str,
+    layers: usize,
+    parameters: u64,
+    binary_macs: u64,
+    float_macs: u64,
+    file_bytes: u64,
+    float32_bytes: u64,
+    compression: f64,
+    passes: BTreeMap<&'static str, usize>,
+    warnings: &'a [String],
+    float_layers: Vec<FloatLayer>,
+}
+
+impl Convert {
+    /// Runs the command.
+    pub fn run(&self, global: &Global) -> Result<()> {
+        let options = ImportOptions {
+            from: self.from.clone(),
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            classes: self.classes.as_deref().map_or(Ok(Classes::FromSource), classes)?,
+            name: self.name.clone(),
+            resize: self.resize,
+        };
+        let imported = network::import(&self.source, &options)?;
+        if let (Ok(a), Ok(b)) = (self.source.canonicalize(), self.output.canonicalize())
+            && a == b
+        {
+            bail!("{} would be overwritten; name another file with --output", self.source.display());
+        }
+        network::warn(&imported.notes);
+        let mut graph = imported.graph;
+        let rewrites = passes::optimize(&mut graph).with_context(|| self.source.display().to_string())?;
+        let (model, meta) = graph.into_model().with_context(|| self.source.display().to_string())?;
+        file::save(&model, &meta, &self.output)?;
+        let file_bytes = std::fs::metadata(&self.output).map_err(onebit::Error::io(&self.output))?.len();
+        let stats = stats(&model);
+        let report = Report {
+            source: &self.source,
+            format: imported.format,
+            output: &self.output,
+            name: &meta.name,
+            layers: model.nodes().len(),
+            parameters: stats.parameters,
+            binary_macs: stats.binary_macs,
+            float_macs: stats.float_macs,
+            file_bytes,
+            float32_bytes: stats.float32_bytes,
+            compression: stats.float32_bytes as f64 / file_bytes as f64,
+            passes: rewrites.into_iter().filter(|(_, n)| *n > 0).collect(),
+            warnings: &imported.notes,
+            float_layers: float_layers(&model),
+        };
+        if global.json { print_json(&report) } else { print(&report.text(self.explain)) }
+    }
+}
+
+/// What `--classes` says: a number, else a file of names.
+fn classes(value: &str) -> Result<Classes> {
+    if let Ok(n) = value.parse::<usize>() {
+        return Ok(Classes::First(n));
+    }
+    let mut text = String::new();
+    let open = std::fs::File::open(value);
+    let read = open.and_then(|f| f.take(MAX_NAMES + 1).read_to_string(&mut text));
+    read.with_context(|| format!("--classes {value} is no number, and no text file of names"))?;
+    if text.len() as u64 > MAX_NAMES {
+        bail!("{value}: is larger than 1 MiB; it should contain one class name per line");
+    }
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() {
+        bail!("{value}: contains no class names; it should contain one per line");
+    }
+    Ok(Classes::Named(names))
+}
+
+impl Report<'_> {
+    fn text(&self, explain: bool) -> String {
+        let mut text = format!("{} -> {} ({})\n", self.source.display(), self.output.display(), self.format);
+        let mut line = |label: &str, value: String| {
+            let _ = writeln!(text, "  {label:<8} {value}");
+        };
+        let macs = self.binary_macs + self.float_macs;
+        line("layers", format!("{}, {} parameters", self.layers, count(self.parameters)));
+        line(
+            "MACs",
+            format!("{}, {} binary", count(macs), percent(self.binary_macs as f64 / macs.max(1) as f64)),
+        );
+        line(
+            "size",
+            format!(
+                "{}, {}x smaller than {} of float32",
+                bytes(self.file_bytes),
+                significant(self.compression),
+                bytes(self.float32_bytes)
+            ),
+        );
+        let passes: Vec<String> = self.passes.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        line("passes", if passes.is_empty() { "nothing to do".into() } else { passes.join(", ") });
+        match self.float_layers.len() {
+            0 => line("float", "no layer is left in float".into()),
+            n if !explain => line("float", format!("{}; --explain says why", plural(n, "layer"))),
+            n => {
+                line("float", plural(n, "layer"));
+                let width = self.float_layers.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
+                for l in &self.float_layers {
+                    let macs = if l.float_macs > 0 {
+                        format!(" ({} MACs)", count(l.float_macs))
+                    } else {
+                        String::new()
+                    };
+                    let _ = writeln!(text, "    {:<width$}  {:<10}  {}{macs}", l.name, l.op, l.reason);
+                }
+            }
+        }
+        text
+    }
+}
