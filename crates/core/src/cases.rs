@@ -112,11 +112,22 @@ impl RoundHalf for f32 {
     }
 }
 
-/// Special inputs for a value: all smallest, all largest, and a pattern with a period of 251 pixels.
+/// Special inputs for a value: all smallest, all largest, and a pattern with a period of 251 elements. For wide
+/// numbers: zeros of both signs, the ends of the format, and neighbours that a cast to floats would make equal.
 pub fn special_values(ty: ValueType) -> Vec<Values> {
     let n = ty.shape.elements();
     let Some(q) = ty.dtype.quant() else {
-        return Vec::new();
+        const NEIGHBOURS: [i32; 3] = [1 << 27, (1 << 27) + 1, (1 << 27) - 1];
+        const ENDS: [i32; 5] = [i32::MIN, 0, -1, i32::MAX, 1];
+        const FLOATS: [f32; 11] =
+            [0.0, -0.0, 1e-40, -1e-40, 16_777_217.0, -0.5, 2.5, f32::MAX, f32::MIN, 1e-30, -1.0];
+        const ZEROS: [f32; 3] = [0.0, -0.0, -0.0];
+        let ints = |v: &[i32]| Values::Int(v.iter().copied().cycle().take(n).collect());
+        let floats = |v: &[f32]| Values::F32(v.iter().copied().cycle().take(n).collect());
+        return match ty.dtype {
+            DType::F32 => alloc::vec![floats(&FLOATS), floats(&ZEROS)],
+            _ => alloc::vec![ints(&NEIGHBOURS), ints(&ENDS)],
+        };
     };
     let periodic = (0..n).map(|i| q.value_of_level((i % 251) * 7 % q.levels())).collect();
     alloc::vec![

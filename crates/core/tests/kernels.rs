@@ -3,9 +3,9 @@
 use onebit_core::cases::Rng;
 use onebit_core::kernels::{self, Bgemm, Fgemm};
 
-/// Rows of a kernel's two tiles.
-fn tile_heights(mr: usize) -> impl Iterator<Item = usize> {
-    [1, mr].into_iter().take(if mr == 1 { 1 } else { 2 })
+/// Row counts that are one tile, none, and tiles with every rest.
+fn row_counts(mr: usize) -> impl Iterator<Item = usize> {
+    [1].into_iter().chain(mr.max(2)..=2 * mr + 1)
 }
 
 /// Random or uniform rows of `k` words.
@@ -86,13 +86,16 @@ fn check_bgemm(rng: &mut Rng, isa: &str, gemm: &Bgemm, rows: usize, words: usize
                 _ => rng.below(64 * words + 1) as u32,
             })
             .collect();
-        let row = |i: usize| &limits[i.min(rows - 1) * gemm.nr..][..gemm.nr];
-        let mut masks = [GUARD; 4];
-        gemm.bits(rows, k, &lowered, lda, &panel, &[row(0), row(1), row(2), row(3)], &mut masks);
+        // Limits in another order than the rows, as border classes are.
+        let at: Vec<usize> = (0..rows).map(|i| (i * 7 + shift) % rows * gemm.nr).collect();
+        let mut masks = vec![GUARD; rows + 1];
+        gemm.bits(rows, k, &lowered, lda, &panel, &limits, &at, &mut masks);
+        assert_eq!(masks.pop(), Some(GUARD), "{what}: writes behind its rows");
         for (i, mask) in masks.iter().enumerate() {
-            let bit = |j: usize| u32::from(want[i * gemm.nr + j] < row(i)[j]) << j;
-            let expected = if i < rows { (0..gemm.nr).map(bit).sum() } else { GUARD };
-            assert_eq!(*mask, expected, "{what}: row {i} against {:?}", row(i));
+            let row = &limits[at[i]..][..gemm.nr];
+            let bit = |j: usize| u32::from(want[i * gemm.nr + j] < row[j]) << j;
+            let expected = (0..gemm.nr).map(bit).sum();
+            assert_eq!(*mask, expected, "{what}: row {i} against {row:?}");
         }
     }
 }
@@ -102,7 +105,7 @@ fn binary_products_of_short_rows_equal_popcounts() {
     let mut rng = Rng::new(70);
     for rung in kernels::available() {
         for words in 1..=40 {
-            for rows in tile_heights(rung.bgemm.mr) {
+            for rows in row_counts(rung.bgemm.mr) {
                 for fill in [Fill::Random, Fill::Opposite, Fill::Equal] {
                     check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, fill);
                 }
@@ -117,7 +120,7 @@ fn binary_products_of_long_rows_equal_popcounts() {
     for rung in kernels::available() {
         // Around the lengths at which bytes, 16-bit and 20-bit counters of popcounts are full.
         for words in [61, 62, 63, 64, 65, 127, 128, 1023, 1024, 1025, 2047, 4095, 8193, 70_000] {
-            for rows in tile_heights(rung.bgemm.mr) {
+            for rows in row_counts(rung.bgemm.mr) {
                 for fill in [Fill::Random, Fill::Opposite] {
                     check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, fill);
                 }
@@ -150,7 +153,7 @@ fn check_fgemm(rng: &mut Rng, isa: &str, gemm: &Fgemm, rows: usize, k: usize) {
     };
     let want: Vec<f32> = (0..rows * gemm.nr).map(|at| chain(at / gemm.nr, at % gemm.nr)).collect();
     let mut got = vec![f32::NAN; rows * gemm.nr + 1];
-    gemm.tile(rows, k, &a, lda, &b, &mut got);
+    gemm.product(rows, k, &a, lda, &b, &mut got);
     assert!(got.pop().unwrap().is_nan(), "{} writes behind its tile", gemm.name);
     assert_eq!(bits(&got), bits(&want), "{} on {isa}, {rows} rows of {k}", gemm.name);
 }
@@ -160,7 +163,7 @@ fn float_products_are_one_chain_of_fused_multiply_adds() {
     let mut rng = Rng::new(72);
     for rung in kernels::available() {
         for k in (1..=20).chain([63, 500]) {
-            for rows in tile_heights(rung.fgemm.mr) {
+            for rows in row_counts(rung.fgemm.mr) {
                 check_fgemm(&mut rng, rung.isa, &rung.fgemm, rows, k);
             }
         }
@@ -177,6 +180,22 @@ fn multiply_add_is_fused_for_every_length() {
             let mut got = acc;
             rung.fgemm.madd(&x, &w, &mut got);
             assert_eq!(bits(&got), bits(&want), "{n} floats on {}", rung.isa);
+        }
+    }
+}
+
+#[test]
+fn floats_are_compared_as_scalars_are() {
+    let mut rng = Rng::new(74);
+    for rung in kernels::available() {
+        for n in 0..=64 {
+            let mut x = rough_floats(&mut rng, n);
+            let t: Vec<f32> = x.iter().map(|x| [*x, -*x, x - 1.0, x + 1.0][rng.below(4)]).collect();
+            if n > 2 {
+                x[rng.below(n)] = f32::NAN;
+            }
+            let want = (0..n).fold(0, |mask, i| mask | u64::from(x[i] >= t[i]) << i);
+            assert_eq!(rung.fgemm.reaches(&x, &t), want, "{n} floats on {}", rung.isa);
         }
     }
 }
@@ -220,7 +239,7 @@ fn this_machine_has_the_rungs_that_it_should() {
 fn bits_of(k: usize, a: usize, b: usize, limits: usize) {
     let gemm = &kernels::best().bgemm;
     let (a, b, limits) = (vec![0; a], vec![0; b * gemm.nr], vec![0; limits * gemm.nr]);
-    gemm.bits(1, k, &a, k, &b, &[&limits; 4], &mut [0; 4]);
+    gemm.bits(1, k, &a, k, &b, &limits, &[0], &mut [0]);
 }
 
 #[test]
@@ -257,5 +276,5 @@ fn counts_without_room_are_refused() {
 #[should_panic]
 fn floats_without_room_are_refused() {
     let gemm = &kernels::best().fgemm;
-    gemm.tile(1, 2, &[0.0; 2], 2, &vec![0.0; 2 * gemm.nr], &mut vec![0.0; gemm.nr - 1]);
+    gemm.product(1, 2, &[0.0; 2], 2, &vec![0.0; 2 * gemm.nr], &mut vec![0.0; gemm.nr - 1]);
 }

@@ -78,7 +78,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The message of an operating system's error is part of ours, so there is no `source` that would repeat it.
+// The message says all: `source` would make callers print it twice.
 impl std::error::Error for Error {}
 
 impl From<onebit_core::model::Error> for Error {

@@ -2,6 +2,15 @@
 //!
 //! Data flows one way: [`import`] makes a [`Graph`], [`passes`] fuse it, it becomes a
 //! [`Model`](onebit_core::model::Model), which a [`file`](mod@file) keeps and a [`Session`] runs.
+//!
+//! ```no_run
+//! use onebit::{Image, Session};
+//!
+//! let session = Session::open("lenet.onebit")?;
+//! let output = session.run(&Image::open("digit.png")?)?;
+//! println!("{}", session.class_name(output.class()));
+//! # Ok::<(), onebit::Error>(())
+//! ```
 #![deny(unsafe_code)]
 
 mod atomic;

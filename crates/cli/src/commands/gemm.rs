@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use onebit::core::bits;
 use onebit::core::exec::Executor;
-use onebit::core::kernels::{Aligned, Kernels, MAX_TILE};
+use onebit::core::kernels::{Aligned, Kernels};
 use onebit::core::model::{Model, Node, Params, Tensor};
 use onebit::core::ops::{BDense, Op};
 use onebit::core::types::{DType, Quant, Shape, ValueType};
@@ -144,7 +144,7 @@ pub fn kernel_rate(kernels: &Kernels) -> f64 {
     let (mut a, mut b) = (Aligned::zeroed(gemm.mr * K), Aligned::zeroed(K * gemm.nr));
     fill_rows(&mut a, 64 * K);
     fill_rows(&mut b, 64 * K);
-    let mut counts = [0u32; MAX_TILE];
+    let mut counts = vec![0u32; gemm.mr * gemm.nr];
     let best = never_fails(latency(Duration::from_millis(200), || {
         for _ in 0..CALLS {
             gemm.counts(gemm.mr, K, std::hint::black_box(&a), K, &b, &mut counts);

@@ -12,68 +12,34 @@ pub(super) fn available() -> bool {
 }
 
 // 16 registers: a 2 x 8 tile keeps 4 accumulators, 4 parities, the table and the mask without spills.
-pub(super) const BGEMM: Bgemm = Bgemm {
-    name: "bgemm_2x8_avx2",
-    mr: 2,
-    nr: 8,
-    prefix: true,
-    counts: [counts_2x8, counts_1x8],
-    bits: [bits_2x8, bits_1x8],
-    affine,
-};
-pub(super) const FGEMM: Fgemm = Fgemm {
-    name: "fgemm_4x16_avx2",
-    fused: true,
-    mr: 4,
-    nr: 16,
-    tile: [tile_4x16, tile_1x16],
-    madd,
-    reaches,
-};
+pub(super) const BGEMM: Bgemm =
+    Bgemm { name: "bgemm_2x8_avx2", mr: 2, nr: 8, prefix: true, counts, bits, affine };
+pub(super) const FGEMM: Fgemm =
+    Fgemm { name: "fgemm_4x16_avx2", fused: true, mr: 4, nr: 16, product, madd, reaches };
 
 #[target_feature(enable = "avx2")]
-unsafe fn counts_2x8(k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
-    // SAFETY: bounds are passed on from `Bgemm::counts`; the feature is enabled on this function.
-    unsafe { bgemm::counts::<Avx2, 2, 2, true>(k, a, lda, b, out) }
+unsafe fn counts(rows: usize, k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
+    // SAFETY: bounds are passed on from `Bgemm::counts`; the features are enabled on this function.
+    unsafe { bgemm::counts::<Avx2, 2, 2, true>(rows, k, a, lda, b, out) }
 }
 #[target_feature(enable = "avx2")]
-unsafe fn counts_1x8(k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
-    // SAFETY: as `counts_2x8`.
-    unsafe { bgemm::counts::<Avx2, 1, 2, true>(k, a, lda, b, out) }
-}
-#[target_feature(enable = "avx2")]
-unsafe fn bits_2x8(
+unsafe fn bits(
+    rows: usize,
     k: usize,
     a: *const u64,
     lda: usize,
     b: *const u64,
-    limits: *const *const u32,
+    limits: *const u32,
+    at: *const usize,
     out: *mut u32,
 ) {
-    // SAFETY: bounds are passed on from `Bgemm::bits`; the feature is enabled on this function.
-    unsafe { bgemm::bits::<Avx2, 2, 2, true>(k, a, lda, b, limits, out) }
-}
-#[target_feature(enable = "avx2")]
-unsafe fn bits_1x8(
-    k: usize,
-    a: *const u64,
-    lda: usize,
-    b: *const u64,
-    limits: *const *const u32,
-    out: *mut u32,
-) {
-    // SAFETY: as `bits_2x8`.
-    unsafe { bgemm::bits::<Avx2, 1, 2, true>(k, a, lda, b, limits, out) }
+    // SAFETY: bounds are passed on from `Bgemm::bits`; the features are enabled on this function.
+    unsafe { bgemm::bits::<Avx2, 2, 2, true>(rows, k, a, lda, b, limits, at, out) }
 }
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile_4x16(k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
-    // SAFETY: bounds are passed on from `Fgemm::tile`; the features are enabled on this function.
-    unsafe { fgemm::tile::<Avx2, 4, 2>(k, a, lda, b, out) }
-}
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_1x16(k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
-    // SAFETY: as `tile_4x16`.
-    unsafe { fgemm::tile::<Avx2, 1, 2>(k, a, lda, b, out) }
+unsafe fn product(rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
+    // SAFETY: bounds are passed on from `Fgemm::product`; the features are enabled on this function.
+    unsafe { fgemm::product::<Avx2, 4, 2>(rows, k, a, lda, b, out) }
 }
 #[target_feature(enable = "avx2,fma")]
 unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {

@@ -17,68 +17,34 @@ pub(super) fn available() -> bool {
     ));
 }
 
-pub(super) const BGEMM: Bgemm = Bgemm {
-    name: "bgemm_4x16_avx512",
-    mr: 4,
-    nr: 16,
-    prefix: true,
-    counts: [counts_4x16, counts_1x16],
-    bits: [bits_4x16, bits_1x16],
-    affine,
-};
-pub(super) const FGEMM: Fgemm = Fgemm {
-    name: "fgemm_4x32_avx512",
-    fused: true,
-    mr: 4,
-    nr: 32,
-    tile: [tile_4x32, tile_1x32],
-    madd,
-    reaches,
-};
+pub(super) const BGEMM: Bgemm =
+    Bgemm { name: "bgemm_4x16_avx512", mr: 4, nr: 16, prefix: true, counts, bits, affine };
+pub(super) const FGEMM: Fgemm =
+    Fgemm { name: "fgemm_4x32_avx512", fused: true, mr: 4, nr: 32, product, madd, reaches };
 
 #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
-unsafe fn counts_4x16(k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
+unsafe fn counts(rows: usize, k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
     // SAFETY: bounds are passed on from `Bgemm::counts`; the features are enabled on this function.
-    unsafe { bgemm::counts::<Avx512, 4, 2, true>(k, a, lda, b, out) }
+    unsafe { bgemm::counts::<Avx512, 4, 2, true>(rows, k, a, lda, b, out) }
 }
 #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
-unsafe fn counts_1x16(k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
-    // SAFETY: as `counts_4x16`.
-    unsafe { bgemm::counts::<Avx512, 1, 2, true>(k, a, lda, b, out) }
-}
-#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
-unsafe fn bits_4x16(
+unsafe fn bits(
+    rows: usize,
     k: usize,
     a: *const u64,
     lda: usize,
     b: *const u64,
-    limits: *const *const u32,
+    limits: *const u32,
+    at: *const usize,
     out: *mut u32,
 ) {
     // SAFETY: bounds are passed on from `Bgemm::bits`; the features are enabled on this function.
-    unsafe { bgemm::bits::<Avx512, 4, 2, true>(k, a, lda, b, limits, out) }
-}
-#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
-unsafe fn bits_1x16(
-    k: usize,
-    a: *const u64,
-    lda: usize,
-    b: *const u64,
-    limits: *const *const u32,
-    out: *mut u32,
-) {
-    // SAFETY: as `bits_4x16`.
-    unsafe { bgemm::bits::<Avx512, 1, 2, true>(k, a, lda, b, limits, out) }
+    unsafe { bgemm::bits::<Avx512, 4, 2, true>(rows, k, a, lda, b, limits, at, out) }
 }
 #[target_feature(enable = "avx512f")]
-unsafe fn tile_4x32(k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
-    // SAFETY: bounds are passed on from `Fgemm::tile`; the feature is enabled on this function.
-    unsafe { fgemm::tile::<Avx512, 4, 2>(k, a, lda, b, out) }
-}
-#[target_feature(enable = "avx512f")]
-unsafe fn tile_1x32(k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
-    // SAFETY: as `tile_4x32`.
-    unsafe { fgemm::tile::<Avx512, 1, 2>(k, a, lda, b, out) }
+unsafe fn product(rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
+    // SAFETY: bounds are passed on from `Fgemm::product`; the features are enabled on this function.
+    unsafe { fgemm::product::<Avx512, 4, 2>(rows, k, a, lda, b, out) }
 }
 #[target_feature(enable = "avx512f,fma")]
 unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {

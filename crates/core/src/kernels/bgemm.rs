@@ -11,12 +11,10 @@
 //! ternary-logic instruction. The parities telescope, so
 //! `count = 2 * sum(popcount(carry)) + popcount(y[last])`: 2.5 instructions per word instead of 3.
 
-/// Most rows of a register tile of any rung.
-pub const MAX_ROWS: usize = 4;
 use crate::ops::transform;
 
-/// Largest register tile of any rung, in cells (rows x channels).
-pub const MAX_TILE: usize = MAX_ROWS * 16;
+/// Most channels of a panel of any rung.
+pub const MAX_CHANNELS: usize = 16;
 
 /// Verbs that an instruction set supplies. A vector is `LANES` words.
 ///
@@ -48,23 +46,26 @@ pub(super) unsafe trait BitLanes {
     unsafe fn less_than(counts: Self::V, limits: *const u32) -> u32;
 }
 
-type CountsFn = unsafe fn(usize, *const u64, usize, *const u64, *mut u32);
-type BitsFn = unsafe fn(usize, *const u64, usize, *const u64, *const *const u32, *mut u32);
-
+/// `(rows, k, a, lda, b, out)`
+type CountsFn = unsafe fn(usize, usize, *const u64, usize, *const u64, *mut u32);
+/// `(rows, k, a, lda, b, limits, at, out)`
+type BitsFn = unsafe fn(usize, usize, *const u64, usize, *const u64, *const u32, *const usize, *mut u32);
+/// `(n, counts, offsets, [center, scale, bias], out)`
 type AffineFn = unsafe fn(usize, *const u32, *const i32, [*const f32; 3], *mut f32);
 
-/// Binary GEMM of one instruction set: a wide tile and a one-row tile.
+/// Binary GEMM of one instruction set: any number of rows times one panel of weights, in tiles of `mr` rows and
+/// then of one.
 pub struct Bgemm {
     /// Name, the same in benches and docs.
     pub name: &'static str,
-    /// Rows of the wide tile.
+    /// Rows of a register tile.
     pub mr: usize,
-    /// Channels of both tiles: a panel of weights is `[k][nr]` words.
+    /// Channels of a tile: a panel of weights is `[k][nr]` words.
     pub nr: usize,
     /// True when operands are prefix-XORed along K and K is even.
     pub prefix: bool,
-    pub(super) counts: [CountsFn; 2],
-    pub(super) bits: [BitsFn; 2],
+    pub(super) counts: CountsFn,
+    pub(super) bits: BitsFn,
     pub(super) affine: AffineFn,
 }
 
@@ -74,7 +75,7 @@ impl Bgemm {
         if self.prefix { k.next_multiple_of(2) } else { k }
     }
 
-    /// `out[i * nr + j] = popcount(a[i] ^ b[j])` for `rows` rows of `a` (either `mr` or 1).
+    /// `out[i * nr + j] = popcount(a[i] ^ b[j])` for `rows` rows of `a`.
     ///
     /// `a` is rows of `k` words, `lda` apart; `b` is one panel `[k][nr]`. Both are padded and, for a
     /// prefix kernel, prefix-XORed.
@@ -84,10 +85,10 @@ impl Bgemm {
         assert!(out.len() >= rows * self.nr);
         // SAFETY: a `Bgemm` is only reachable through `available()`, so the CPU has its instructions;
         // `check` and the assertion above bound every access: a[(rows-1)*lda + k-1], b[k*nr-1], out[rows*nr-1].
-        unsafe { self.counts[usize::from(rows == 1)](k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
+        unsafe { (self.counts)(rows, k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
     }
 
-    /// Bit `j` of `out[i]` is `popcount(a[i] ^ b[j]) < limits[i][j]`, for `j` in `0..nr`.
+    /// Bit `j` of `out[i]` is `popcount(a[i] ^ b[j]) < limits[at[i] + j]`, for `j` in `0..nr` and `rows` rows of `a`.
     #[inline]
     pub fn bits(
         &self,
@@ -96,22 +97,18 @@ impl Bgemm {
         a: &[u64],
         lda: usize,
         b: &[u64],
-        limits: &[&[u32]; MAX_ROWS],
-        out: &mut [u32; MAX_ROWS],
+        limits: &[u32],
+        at: &[usize],
+        out: &mut [u32],
     ) {
         self.check(rows, k, a, lda, b);
-        assert!(rows <= MAX_ROWS && limits[..rows].iter().all(|l| l.len() >= self.nr));
-        let limits = limits.map(|l| l.as_ptr());
-        // SAFETY: as in `counts`; the assertion bounds limits[i][nr-1] and out[rows-1].
+        assert!(at.len() >= rows && out.len() >= rows);
+        let last = limits.len().checked_sub(self.nr).expect("limits for a panel");
+        assert!(at[..rows].iter().all(|at| *at <= last));
+        // SAFETY: as in `counts`; the assertions bound at[rows-1], limits[at[i]+nr-1] and out[rows-1].
         unsafe {
-            self.bits[usize::from(rows == 1)](
-                k,
-                a.as_ptr(),
-                lda,
-                b.as_ptr(),
-                limits.as_ptr(),
-                out.as_mut_ptr(),
-            )
+            let (limits, at) = (limits.as_ptr(), at.as_ptr());
+            (self.bits)(rows, k, a.as_ptr(), lda, b.as_ptr(), limits, at, out.as_mut_ptr());
         }
     }
 
@@ -136,8 +133,7 @@ impl Bgemm {
 
     #[inline]
     fn check(&self, rows: usize, k: usize, a: &[u64], lda: usize, b: &[u64]) {
-        assert!(rows == self.mr || rows == 1);
-        assert!(k > 0 && (!self.prefix || k.is_multiple_of(2)));
+        assert!(rows > 0 && k > 0 && (!self.prefix || k.is_multiple_of(2)));
         assert!(a.len() >= (rows - 1) * lda + k && b.len() >= k * self.nr);
     }
 }
@@ -229,9 +225,10 @@ unsafe fn one_step<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: 
     }
 }
 
-/// Writes the counts of a tile as `[MR][NV * LANES]` integers.
+/// See [`Bgemm::counts`].
 #[inline(always)]
 pub(super) unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    rows: usize,
     k: usize,
     a: *const u64,
     lda: usize,
@@ -240,7 +237,24 @@ pub(super) unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const
 ) {
     // SAFETY: the caller bounds `a`, `b` and `out` (see `Bgemm::counts`).
     unsafe {
-        let sum = tile::<L, MR, NV, PREFIX>(k, a, lda, b);
+        let mut r = 0;
+        while r < rows {
+            let (a, out) = (a.add(r * lda), out.add(r * NV * L::LANES));
+            if r + MR <= rows {
+                store::<L, MR, NV>(tile::<L, MR, NV, PREFIX>(k, a, lda, b), out);
+                r += MR;
+            } else {
+                store::<L, 1, NV>(tile::<L, 1, NV, PREFIX>(k, a, lda, b), out);
+                r += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store<L: BitLanes, const MR: usize, const NV: usize>(sum: [[L::V; NV]; MR], out: *mut u32) {
+    // SAFETY: called by `counts` for a tile that its caller has bounded.
+    unsafe {
         for i in 0..MR {
             for j in 0..NV {
                 L::store_u32(out.add((i * NV + j) * L::LANES), sum[i][j]);
@@ -249,24 +263,48 @@ pub(super) unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const
     }
 }
 
-/// Compares the counts of a tile with limits; one mask per row.
+/// See [`Bgemm::bits`].
 #[inline(always)]
 pub(super) unsafe fn bits<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    rows: usize,
     k: usize,
     a: *const u64,
     lda: usize,
     b: *const u64,
-    limits: *const *const u32,
+    limits: *const u32,
+    at: *const usize,
     out: *mut u32,
 ) {
-    // SAFETY: the caller bounds `a`, `b`, `limits` and `out` (see `Bgemm::bits`).
+    // SAFETY: the caller bounds `a`, `b`, `limits`, `at` and `out` (see `Bgemm::bits`).
     unsafe {
-        let sum = tile::<L, MR, NV, PREFIX>(k, a, lda, b);
+        let mut r = 0;
+        while r < rows {
+            let (a, at, out) = (a.add(r * lda), at.add(r), out.add(r));
+            if r + MR <= rows {
+                compare::<L, MR, NV>(tile::<L, MR, NV, PREFIX>(k, a, lda, b), limits, at, out);
+                r += MR;
+            } else {
+                compare::<L, 1, NV>(tile::<L, 1, NV, PREFIX>(k, a, lda, b), limits, at, out);
+                r += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn compare<L: BitLanes, const MR: usize, const NV: usize>(
+    sum: [[L::V; NV]; MR],
+    limits: *const u32,
+    at: *const usize,
+    out: *mut u32,
+) {
+    // SAFETY: called by `bits` for a tile that its caller has bounded.
+    unsafe {
         for i in 0..MR {
-            let limit = *limits.add(i);
+            let limits = limits.add(*at.add(i));
             let mut mask = 0;
             for j in 0..NV {
-                mask |= L::less_than(sum[i][j], limit.add(j * L::LANES)) << (j * L::LANES);
+                mask |= L::less_than(sum[i][j], limits.add(j * L::LANES)) << (j * L::LANES);
             }
             *out.add(i) = mask;
         }

@@ -3,8 +3,8 @@
 //! Every output is one chain `acc = fma(a[k], b[k], acc)` with `k` ascending, whatever the
 //! instruction set, tile or thread count: floats are bit-exact across all of them.
 
-/// Largest register tile of any rung, in cells (rows x columns).
-pub const MAX_FLOAT_TILE: usize = 4 * 32;
+/// Most columns of a panel of any rung.
+pub const MAX_COLUMNS: usize = 32;
 
 /// Verbs that an instruction set supplies. A vector is `LANES` floats.
 ///
@@ -23,35 +23,37 @@ pub(super) unsafe trait FloatLanes {
     unsafe fn reaches(x: Self::V, t: Self::V) -> u32;
 }
 
-type TileFn = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
+/// `(rows, k, a, lda, b, out)`
+type ProductFn = unsafe fn(usize, usize, *const f32, usize, *const f32, *mut f32);
 type MaddFn = unsafe fn(usize, *const f32, *const f32, *mut f32);
 type ReachesFn = unsafe fn(usize, *const f32, *const f32) -> u64;
 
-/// Float GEMM of one instruction set.
+/// Float GEMM of one instruction set: any number of rows times one panel of weights, in tiles of `mr` rows and then
+/// of one.
 pub struct Fgemm {
     /// Name, the same in benches and docs.
     pub name: &'static str,
     /// Whether one instruction multiplies and adds; otherwise it is emulated and slow.
     pub fused: bool,
-    /// Rows of the wide tile.
+    /// Rows of a register tile.
     pub mr: usize,
-    /// Columns of both tiles: a panel of weights is `[k][nr]` floats.
+    /// Columns of a tile: a panel of weights is `[k][nr]` floats.
     pub nr: usize,
-    pub(super) tile: [TileFn; 2],
+    pub(super) product: ProductFn,
     pub(super) madd: MaddFn,
     pub(super) reaches: ReachesFn,
 }
 
 impl Fgemm {
-    /// `out[i * nr + j] = sum_k a[i][k] * b[k][j]` for `rows` rows of `a` (either `mr` or 1).
+    /// `out[i * nr + j] = sum_k a[i][k] * b[k][j]` for `rows` rows of `a`, `lda` apart; `b` is one panel.
     #[inline]
-    pub fn tile(&self, rows: usize, k: usize, a: &[f32], lda: usize, b: &[f32], out: &mut [f32]) {
-        assert!((rows == self.mr || rows == 1) && k > 0);
+    pub fn product(&self, rows: usize, k: usize, a: &[f32], lda: usize, b: &[f32], out: &mut [f32]) {
+        assert!(rows > 0 && k > 0);
         assert!(a.len() >= (rows - 1) * lda + k && b.len() >= k * self.nr);
         assert!(out.len() >= rows * self.nr);
         // SAFETY: an `Fgemm` is only reachable through `available()`, so the CPU has its instructions;
         // the assertions bound every access: a[(rows-1)*lda + k-1], b[k*nr-1], out[rows*nr-1].
-        unsafe { self.tile[usize::from(rows == 1)](k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
+        unsafe { (self.product)(rows, k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
     }
 
     /// Bit `i` is `x[i] >= t[i]`, for at most 64 floats.
@@ -71,15 +73,41 @@ impl Fgemm {
     }
 }
 
+/// See [`Fgemm::product`].
 #[inline(always)]
-pub(super) unsafe fn tile<L: FloatLanes, const MR: usize, const NV: usize>(
+pub(super) unsafe fn product<L: FloatLanes, const MR: usize, const NV: usize>(
+    rows: usize,
     k: usize,
     a: *const f32,
     lda: usize,
     b: *const f32,
     out: *mut f32,
 ) {
-    // SAFETY: the caller bounds `a`, `b` and `out` (see `Fgemm::tile`).
+    // SAFETY: the caller bounds `a`, `b` and `out` (see `Fgemm::product`).
+    unsafe {
+        let mut r = 0;
+        while r < rows {
+            let (a, out) = (a.add(r * lda), out.add(r * NV * L::LANES));
+            if r + MR <= rows {
+                tile::<L, MR, NV>(k, a, lda, b, out);
+                r += MR;
+            } else {
+                tile::<L, 1, NV>(k, a, lda, b, out);
+                r += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<L: FloatLanes, const MR: usize, const NV: usize>(
+    k: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    out: *mut f32,
+) {
+    // SAFETY: called by `product` for a tile that its caller has bounded.
     unsafe {
         let mut acc = [[L::zero(); NV]; MR];
         for kk in 0..k {

@@ -20,8 +20,8 @@ mod simd128;
 
 #[cfg(feature = "alloc")]
 pub use aligned::Aligned;
-pub use bgemm::{Bgemm, MAX_ROWS, MAX_TILE};
-pub use fgemm::{Fgemm, MAX_FLOAT_TILE};
+pub use bgemm::{Bgemm, MAX_CHANNELS};
+pub use fgemm::{Fgemm, MAX_COLUMNS};
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -47,13 +47,13 @@ pub static ALL: &[Kernels] = &[
     Kernels { isa: "scalar", available: always, bgemm: scalar::BGEMM, fgemm: scalar::FGEMM },
 ];
 
-// The callers' buffers hold any tile of any rung.
+// The callers' buffers hold a panel of any rung, and a panel's bits fit into a word of masks.
 const _: () = {
     let mut i = 0;
     while i < ALL.len() {
         let (b, f) = (&ALL[i].bgemm, &ALL[i].fgemm);
-        assert!(b.mr <= MAX_ROWS && b.nr <= 32 && b.mr * b.nr <= MAX_TILE);
-        assert!(f.mr * f.nr <= MAX_FLOAT_TILE);
+        assert!(b.nr <= MAX_CHANNELS && MAX_CHANNELS <= 32);
+        assert!(f.nr <= MAX_COLUMNS && MAX_COLUMNS <= 64);
         i += 1;
     }
 };

@@ -14,8 +14,8 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     mr: 4,
     nr: 4,
     prefix: true,
-    counts: [bgemm::counts::<Neon, 4, 2, true>, bgemm::counts::<Neon, 1, 2, true>],
-    bits: [bgemm::bits::<Neon, 4, 2, true>, bgemm::bits::<Neon, 1, 2, true>],
+    counts: bgemm::counts::<Neon, 4, 2, true>,
+    bits: bgemm::bits::<Neon, 4, 2, true>,
     affine: bgemm::affine,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
@@ -23,7 +23,7 @@ pub(super) const FGEMM: Fgemm = Fgemm {
     fused: true,
     mr: 4,
     nr: 16,
-    tile: [fgemm::tile::<Neon, 4, 4>, fgemm::tile::<Neon, 1, 4>],
+    product: fgemm::product::<Neon, 4, 4>,
     madd: fgemm::madd::<Neon>,
     reaches: fgemm::reaches::<Neon>,
 };

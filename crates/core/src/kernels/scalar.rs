@@ -8,8 +8,8 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     mr: 4,
     nr: 1,
     prefix: false,
-    counts: [bgemm::counts::<Scalar, 4, 1, false>, bgemm::counts::<Scalar, 1, 1, false>],
-    bits: [bgemm::bits::<Scalar, 4, 1, false>, bgemm::bits::<Scalar, 1, 1, false>],
+    counts: bgemm::counts::<Scalar, 4, 1, false>,
+    bits: bgemm::bits::<Scalar, 4, 1, false>,
     affine: bgemm::affine,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
@@ -17,7 +17,7 @@ pub(super) const FGEMM: Fgemm = Fgemm {
     fused: false,
     mr: 4,
     nr: 1,
-    tile: [fgemm::tile::<Scalar, 4, 1>, fgemm::tile::<Scalar, 1, 1>],
+    product: fgemm::product::<Scalar, 4, 1>,
     madd: fgemm::madd::<Scalar>,
     reaches: fgemm::reaches::<Scalar>,
 };

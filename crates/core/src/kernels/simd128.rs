@@ -12,8 +12,8 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     mr: 4,
     nr: 4,
     prefix: true,
-    counts: [bgemm::counts::<Simd128, 4, 2, true>, bgemm::counts::<Simd128, 1, 2, true>],
-    bits: [bgemm::bits::<Simd128, 4, 2, true>, bgemm::bits::<Simd128, 1, 2, true>],
+    counts: bgemm::counts::<Simd128, 4, 2, true>,
+    bits: bgemm::bits::<Simd128, 4, 2, true>,
     affine: bgemm::affine,
 };
 pub(super) const FGEMM: Fgemm = super::scalar::FGEMM;

@@ -35,11 +35,17 @@ mod with_alloc {
 
     /// The specification.
     pub fn reference(x: ValueType, v: &Values) -> Values {
-        let largest = |pixel: &[f32]| {
-            let max = pixel.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            pixel.iter().position(|v| *v == max).unwrap_or(0) as i32
-        };
-        Values::Int(v.to_f32().chunks(x.shape.c).map(largest).collect())
+        fn all<T: PartialOrd>(v: &[T], c: usize) -> Values {
+            let first_largest = |pixel: &[T]| {
+                let larger = |best: usize, i: usize| if pixel[i] > pixel[best] { i } else { best };
+                (1..c).fold(0, larger) as i32
+            };
+            Values::Int(v.chunks(c).map(first_largest).collect())
+        }
+        match v {
+            Values::Int(v) => all(v, x.shape.c),
+            Values::F32(v) => all(v, x.shape.c),
+        }
     }
 
     /// Both formats; random values have ties.

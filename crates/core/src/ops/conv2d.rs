@@ -32,7 +32,7 @@ pub use with_alloc::*;
 mod with_alloc {
     use super::*;
     use crate::cases::{Case, Rng, map};
-    use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE};
+    use crate::kernels::{Aligned, Kernels, MAX_COLUMNS};
     use crate::model::{Error, Params, Tensor, per_channel};
     use crate::ops::Op;
     use crate::reference::Values;
@@ -99,6 +99,11 @@ mod with_alloc {
         Values::F32(all)
     }
 
+    /// Most rows that are lowered at a time.
+    const MAX_BLOCK: usize = 64;
+    /// Bytes of lowered rows that stay in half of a small L1 cache.
+    const BLOCK_BYTES: usize = 16 * 1024;
+
     /// The op prepared for one machine.
     pub struct Prepared {
         conv: Conv2d,
@@ -149,7 +154,7 @@ mod with_alloc {
                 k,
                 panels,
                 bias: bias.map_or(vec![0.0; n], <[f32]>::to_vec),
-                block: (16 * 1024 / 4 / k).clamp(gemm.mr, 64) / gemm.mr * gemm.mr,
+                block: (BLOCK_BYTES / 4 / k).clamp(gemm.mr, MAX_BLOCK) / gemm.mr * gemm.mr,
             }
         }
 
@@ -199,21 +204,15 @@ mod with_alloc {
                         let b = &weights[(g * panels + panel) * size..][..size];
                         let width = gemm.nr.min(ng - panel * gemm.nr);
                         let channel = g * ng + panel * gemm.nr;
-                        let mut r = 0;
-                        while r < count {
-                            let mr = if r + gemm.mr <= count { gemm.mr } else { 1 };
-                            let mut tile = [0f32; MAX_FLOAT_TILE];
-                            let a = &scratch[r * self.k..];
-                            gemm.tile(mr, self.k, a, self.k, b, &mut tile);
-                            for i in 0..mr {
-                                let (image, pixel) = ((first + r + i) / pixels, (first + r + i) % pixels);
-                                let out = &mut out[image * to + pixel * n + channel..][..width];
-                                let bias = &self.bias[channel..][..width];
-                                for j in 0..width {
-                                    out[j] = tile[i * gemm.nr + j] + bias[j];
-                                }
+                        let mut sums = [0f32; MAX_BLOCK * MAX_COLUMNS];
+                        gemm.product(count, self.k, scratch, self.k, b, &mut sums);
+                        let bias = &self.bias[channel..][..width];
+                        for (r, sums) in sums.chunks_exact(gemm.nr).enumerate().take(count) {
+                            let (image, pixel) = ((first + r) / pixels, (first + r) % pixels);
+                            let out = &mut out[image * to + pixel * n + channel..][..width];
+                            for j in 0..width {
+                                out[j] = sums[j] + bias[j];
                             }
-                            r += mr;
                         }
                     }
                 }

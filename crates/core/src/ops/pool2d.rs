@@ -1,6 +1,6 @@
 //! Maximum or average of numbers over a window.
 //!
-//! Padding is left out of a maximum. An average divides the sum of the real taps, added in order, by
+//! Padding is left out of a maximum, which is the first of equal taps (that tells zeros of different sign apart). An average divides the sum of the real taps, added in order, by
 //! the number of real taps, or of all taps where `count_pad` is set.
 
 use super::Window;
@@ -119,7 +119,8 @@ mod with_alloc {
                 Values::Int(windows(pool, x, v, out, max))
             }
             (PoolKind::Max, Values::F32(v)) => {
-                let max = |t: Vec<f32>| t.into_iter().fold(f32::NEG_INFINITY, f32::max);
+                let larger = |a: f32, b: f32| if b > a { b } else { a };
+                let max = |t: Vec<f32>| t.into_iter().reduce(larger).expect("checked by infer");
                 Values::F32(windows(pool, x, v, out, max))
             }
             (PoolKind::Average, v) => {

@@ -8,7 +8,7 @@
 //! channels reads only the channels of group `g`. Weights are rows of `(ky, kx, c)` elements.
 //!
 //! **Fast path.** Every value is a sum over planes of +-1: `v = (sum_i p_i * s_i + e) / 2`
-//! ([`Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
+//! ([`crate::Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
 //! products of planes, and one microkernel (`kernels::bgemm`) serves all of them; bytes are eight
 //! planes. The map is lowered to rows of bits (bit im2col), padding reads as 0 bits, and the
 //! difference to the true padding value is one number per channel and *border class* (which rows
@@ -287,8 +287,10 @@ mod with_alloc {
                 add(&name, map(6, 5, 3, bytes), 18, c, wq);
             }
         }
+        let two = Quant::new(2, Encoding::Unsigned);
         for q in [
-            Quant::new(2, Encoding::Unsigned),
+            Quant::new(1, Encoding::Unsigned),
+            two,
             Quant::new(2, Encoding::Bipolar),
             Quant::new(3, Encoding::Signed),
             Quant::TERNARY,
@@ -296,6 +298,38 @@ mod with_alloc {
             let name = format!("to {}", DType::Bits(q));
             add(&name, bit(4, 4, 66), 70, conv(Window::square(3, 1, 1), 1, DType::Bits(q)), Quant::BIT);
         }
+        for output in [DType::I32, DType::BIT, DType::F32, DType::Bits(two)] {
+            for (h, c, groups, n) in [(6, 3, 1, 70), (3, 3, 1, 70), (6, 6, 2, 10), (2, 6, 3, 9)] {
+                for (x, pad_value) in [(DType::U8, 1), (DType::I8, -1), (DType::Bits(two), 1)] {
+                    let name = format!("{x} {h}x{h}x{c} in {groups} groups to {output}");
+                    let grouped = BConv2d { groups, ..conv(Window::square(3, 1, 1), pad_value, output) };
+                    add(&name, map(h, h, c, x), n, grouped, Quant::TERNARY);
+                }
+            }
+        }
+        cases.extend(ends());
         cases
+    }
+
+    /// Filters of equal weights with thresholds around the smallest and the largest accumulator: a limit that is
+    /// off by one or rounds the wrong way shows only here.
+    fn ends() -> Vec<Case> {
+        let k = 35;
+        let thresholds: Vec<i32> =
+            (-k - 3..=3 - k).chain(-3..=3).chain(k - 3..=k + 3).flat_map(|t| [t, t]).collect();
+        let n = thresholds.len();
+        [false, true]
+            .map(|flip| {
+                let conv =
+                    BConv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0, output: DType::BIT };
+                let x = map(3, 3, k as usize, DType::BIT);
+                let mut case = Case::new(&format!("ends, flip {flip}"), Op::BConv2d(conv), &[x]);
+                case.params.weight =
+                    Some(Tensor::bits(n, k as usize, Quant::BIT, |r, _| if r % 2 == 0 { 1 } else { -1 }));
+                case.params.thresholds = Some(Tensor::i32_matrix(n, 1, thresholds.clone()));
+                case.params.flips = Some(Tensor::flags(&alloc::vec![flip; n]));
+                case
+            })
+            .into()
     }
 }

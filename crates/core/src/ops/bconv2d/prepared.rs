@@ -3,7 +3,7 @@
 use super::border::Borders;
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
-use crate::kernels::{Aligned, Kernels, MAX_FLOAT_TILE, MAX_ROWS, MAX_TILE};
+use crate::kernels::{Aligned, Kernels, MAX_CHANNELS, MAX_COLUMNS};
 use crate::model::{Params, Tensor};
 use crate::ops::transform::{Transform, affine, level};
 use crate::types::{DType, Quant, ValueType};
@@ -11,6 +11,8 @@ use alloc::vec::Vec;
 
 /// Most rows that are lowered at a time.
 const MAX_BLOCK: usize = 64;
+/// Rows that are few, as in a dense layer for one image.
+const FEW_ROWS: usize = 4;
 /// Bytes of lowered rows that stay in half of a small L1 cache.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// Output pixels from which the float kernel beats bit planes on bytes: below, 32 times the weights are read
@@ -37,8 +39,7 @@ pub struct Prepared {
     pub(super) wq: Quant,
     pub(super) kernels: &'static Kernels,
     pub(super) product: Product,
-    /// Rows and channels of a tile of the kernel.
-    mr: usize,
+    /// Channels of a panel.
     nr: usize,
     /// Words of a lowered row of one plane; floats for [`Product::Float`].
     pub(super) k: usize,
@@ -68,6 +69,16 @@ struct Row {
     sum: i64,
 }
 
+/// The output channels of one panel.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Place of the panel among all.
+    index: usize,
+    /// First channel, and number of channels.
+    channel: usize,
+    width: usize,
+}
+
 impl Prepared {
     /// Prepares an op that `infer` has accepted.
     pub fn new(
@@ -83,9 +94,9 @@ impl Prepared {
         let ints = weight.to_i32().expect("checked by infer");
         let n = out.shape.c;
         let largest = wq.max().max(-wq.min()) as usize;
-        let exact = weight.cols * 255 * largest < 1 << 24;
         let bytes = !matches!(input.dtype, DType::Bits(_));
-        let product = if bytes && exact && kernels.fgemm.fused && out.shape.pixels() >= FLOAT_PIXELS {
+        let exact = bytes && weight.cols * 255 * largest < 1 << 24;
+        let product = if exact && kernels.fgemm.fused && out.shape.pixels() >= FLOAT_PIXELS {
             Product::Float
         } else if xq.is_bit() && wq.is_bit() {
             Product::Bit
@@ -108,7 +119,6 @@ impl Prepared {
             wq,
             kernels,
             product,
-            mr,
             nr,
             k,
             panels: Aligned::zeroed(0),
@@ -262,145 +272,167 @@ impl Prepared {
     /// Multiplies lowered rows with the weights of group `g`.
     fn multiply(&self, g: usize, rows: &[Row], lowered: &[u64], out: &mut [u64]) {
         let (ng, panels) = self.group();
-        let floats: &[f32] = bytemuck::cast_slice(lowered);
         for panel in 0..panels {
-            let index = g * panels + panel;
-            let channel = g * ng + panel * self.nr;
-            let width = self.nr.min(ng - panel * self.nr);
-            let flips = bits::read(&self.transform.flips, channel, width);
-            let mut first = 0;
-            while first < rows.len() {
-                let mr = if first + self.mr <= rows.len() { self.mr } else { 1 };
-                let tile = &rows[first..first + mr];
-                match self.product {
-                    Product::Float => {
-                        let a = &floats[first * self.k..];
-                        self.float_tile(tile, a, index, channel, width, flips, out);
-                    }
-                    _ => {
-                        let a = &lowered[first * self.xq.planes() * self.k..];
-                        self.bit_tile(tile, a, index, channel, width, flips, out);
-                    }
-                }
-                first += mr;
-            }
-        }
-    }
-
-    fn float_tile(
-        &self,
-        rows: &[Row],
-        a: &[f32],
-        index: usize,
-        channel: usize,
-        width: usize,
-        flips: u64,
-        out: &mut [u64],
-    ) {
-        let (k, nr, gemm) = (self.k, self.nr, &self.kernels.fgemm);
-        let mut sums = [0f32; MAX_FLOAT_TILE];
-        let b = &self.panels.as_f32()[index * k * nr..][..k * nr];
-        gemm.tile(rows.len(), k, a, k, b, &mut sums);
-        for (row, sums) in rows.iter().zip(sums.chunks_exact(nr)) {
-            if self.float_limits.is_empty() {
-                let mut acc = [0i32; MAX_FLOAT_TILE];
-                for (acc, sum) in acc.iter_mut().zip(sums) {
-                    *acc = *sum as i32;
-                }
-                self.put(row, channel, &acc[..width], out);
+            let target = Target {
+                index: g * panels + panel,
+                channel: g * ng + panel * self.nr,
+                width: self.nr.min(ng - panel * self.nr),
+            };
+            // Buffers for a few rows or for a block: clearing a large one for a single row would outweigh the product.
+            if rows.len() <= FEW_ROWS {
+                self.multiply_panel::<FEW_ROWS>(rows, lowered, target, out);
             } else {
-                let limits = &self.float_limits[index * nr..][..width];
-                let mask = gemm.reaches(&sums[..width], limits);
-                bits::or(&mut out[row.at..], channel, width, mask ^ flips);
+                self.multiply_panel::<MAX_BLOCK>(rows, lowered, target, out);
             }
         }
     }
 
-    fn bit_tile(
+    /// Multiplies at most `R` rows with one panel.
+    fn multiply_panel<const R: usize>(&self, rows: &[Row], lowered: &[u64], target: Target, out: &mut [u64]) {
+        match self.product {
+            Product::Float => self.multiply_floats::<R>(rows, bytemuck::cast_slice(lowered), target, out),
+            Product::Bit if !self.limits.is_empty() => self.multiply_to_bits::<R>(rows, lowered, target, out),
+            Product::Bit => self.multiply_to_counts::<R>(rows, lowered, target, out),
+            Product::Planes => self.multiply_planes::<R>(rows, lowered, target, out),
+        }
+    }
+
+    fn panel(&self, target: Target) -> &[u64] {
+        let size = self.wq.planes() * self.k * self.nr;
+        &self.panels[target.index * size..][..size]
+    }
+
+    fn multiply_to_bits<const R: usize>(
         &self,
         rows: &[Row],
-        a: &[u64],
-        index: usize,
-        channel: usize,
-        width: usize,
-        flips: u64,
+        lowered: &[u64],
+        target: Target,
         out: &mut [u64],
     ) {
-        let (k, nr, gemm) = (self.k, self.nr, &self.kernels.bgemm);
-        let size = self.wq.planes() * k * nr;
-        let b = &self.panels[index * size..][..size];
-        let (ng, panels) = self.group();
-        if !self.limits.is_empty() {
-            let class_size = self.conv.groups * panels * nr;
-            let limits: [&[u32]; MAX_ROWS] = core::array::from_fn(|i| {
-                let class = rows.get(i).map_or(0, |r| r.class);
-                &self.limits[class * class_size + index * nr..][..nr]
-            });
-            let mut masks = [0; MAX_ROWS];
-            gemm.bits(rows.len(), k, a, k, b, &limits, &mut masks);
-            for (row, mask) in rows.iter().zip(masks) {
-                let mask = (u64::from(mask) ^ flips) & bits::low_mask(width);
-                bits::or(&mut out[row.at..], channel, width, mask);
-            }
-            return;
+        let class_size = self.conv.groups * self.group().1 * self.nr;
+        let (mut at, mut masks) = ([0; R], [0; R]);
+        for (at, row) in at.iter_mut().zip(rows) {
+            *at = row.class * class_size + target.index * self.nr;
         }
-        let class_offset = |row: &Row| row.class * ng * self.conv.groups + channel;
-        let mut acc = [0i32; MAX_TILE];
-        if self.product == Product::Bit {
-            let mut counts = [0u32; MAX_TILE];
-            gemm.counts(rows.len(), k, a, k, b, &mut counts);
-            if let Transform::F32 { center, scale, bias } = self.transform.view() {
+        let (n, k, b) = (rows.len(), self.k, self.panel(target));
+        self.kernels.bgemm.bits(n, k, lowered, k, b, &self.limits, &at, &mut masks);
+        self.put_masks(rows, masks.iter().map(|m| u64::from(*m)), target, out);
+    }
+
+    fn multiply_to_counts<const R: usize>(
+        &self,
+        rows: &[Row],
+        lowered: &[u64],
+        target: Target,
+        out: &mut [u64],
+    ) {
+        let gemm = &self.kernels.bgemm;
+        let (k, channel, width) = (self.k, target.channel, target.width);
+        let mut counts = [[0u32; MAX_CHANNELS]; R];
+        let counts = counts.as_flattened_mut();
+        gemm.counts(rows.len(), k, lowered, k, self.panel(target), counts);
+        let rows = rows.iter().zip(counts.chunks_exact(self.nr));
+        match self.transform.view() {
+            Transform::F32 { center, scale, bias } => {
                 let constants = [center, scale, bias].map(|t| &t[channel..channel + width]);
                 let out: &mut [f32] = bytemuck::cast_slice_mut(out);
-                for (row, counts) in rows.iter().zip(counts.chunks_exact(nr)) {
-                    let offsets = &self.offset[class_offset(row)..][..width];
-                    gemm.affine(counts, offsets, constants, &mut out[row.at + channel..][..width]);
+                for (row, counts) in rows {
+                    let out = &mut out[row.at + channel..][..width];
+                    gemm.affine(counts, self.offsets(row, target), constants, out);
                 }
-                return;
             }
-            for (acc, count) in acc.iter_mut().zip(counts) {
-                *acc = -2 * count as i32;
+            Transform::I32 => {
+                let out: &mut [i32] = bytemuck::cast_slice_mut(out);
+                for (row, counts) in rows {
+                    let out = &mut out[row.at + channel..][..width];
+                    for ((out, count), offset) in out.iter_mut().zip(counts).zip(self.offsets(row, target)) {
+                        *out = offset - 2 * *count as i32;
+                    }
+                }
             }
-        } else {
-            self.combine_planes(rows, a, b, channel, width, &mut acc);
-        }
-        for (row, acc) in rows.iter().zip(acc.chunks_exact_mut(nr)) {
-            let offset = &self.offset[class_offset(row)..][..width];
-            for (acc, offset) in acc.iter_mut().zip(offset) {
-                *acc += offset;
+            Transform::Levels { .. } => {
+                for (row, counts) in rows {
+                    let mut acc = [0i32; MAX_CHANNELS];
+                    for ((acc, count), offset) in acc.iter_mut().zip(counts).zip(self.offsets(row, target)) {
+                        *acc = offset - 2 * *count as i32;
+                    }
+                    self.put(row, channel, &acc[..width], out);
+                }
             }
-            self.put(row, channel, &acc[..width], out);
         }
     }
 
-    /// Accumulators of one tile from the counts of all pairs of planes, without the border offset.
-    fn combine_planes(
+    /// Adds the counts of all pairs of planes.
+    fn multiply_planes<const R: usize>(
         &self,
         rows: &[Row],
-        a: &[u64],
-        b: &[u64],
-        channel: usize,
-        width: usize,
-        acc: &mut [i32; MAX_TILE],
+        lowered: &[u64],
+        target: Target,
+        out: &mut [u64],
     ) {
-        let (pa, k, nr) = (self.xq.planes(), self.k, self.nr);
-        let mut counts = [0u32; MAX_TILE];
-        let mut quad = [0i64; MAX_TILE];
-        for (pw, b) in b.chunks_exact(k * nr).enumerate() {
+        let (pa, k, nr, n) = (self.xq.planes(), self.k, self.nr, rows.len());
+        let (mut counts, mut quad) = ([[0u32; MAX_CHANNELS]; R], [[0i64; MAX_CHANNELS]; R]);
+        let (counts, quad) = (counts.as_flattened_mut(), quad.as_flattened_mut());
+        for (pw, b) in self.panel(target).chunks_exact(k * nr).enumerate() {
             for px in 0..pa {
-                self.kernels.bgemm.counts(rows.len(), k, &a[px * k..], pa * k, b, &mut counts);
+                self.kernels.bgemm.counts(n, k, &lowered[px * k..], pa * k, b, counts);
                 let weight = i64::from(self.wq.plane_weight(pw)) * i64::from(self.xq.plane_weight(px));
-                for (q, count) in quad.iter_mut().zip(&counts[..rows.len() * nr]) {
+                for (q, count) in quad.iter_mut().zip(&counts[..n * nr]) {
                     *q -= 2 * weight * i64::from(*count);
                 }
             }
         }
         let weight_offset = i64::from(self.wq.plane_offset());
-        for (i, row) in rows.iter().enumerate() {
-            for j in 0..width {
-                let whole = quad[i * nr + j] + self.quad[channel + j] + 2 * weight_offset * row.sum;
-                acc[i * nr + j] = (whole >> 2) as i32;
+        let constant = &self.quad[target.channel..][..target.width];
+        for (row, quad) in rows.iter().zip(quad.chunks_exact(nr)) {
+            let mut acc = [0i32; MAX_CHANNELS];
+            let offsets = self.offsets(row, target);
+            for j in 0..target.width {
+                let whole = quad[j] + constant[j] + 2 * weight_offset * row.sum;
+                acc[j] = (whole >> 2) as i32 + offsets[j];
             }
+            self.put(row, target.channel, &acc[..target.width], out);
+        }
+    }
+
+    fn multiply_floats<const R: usize>(
+        &self,
+        rows: &[Row],
+        lowered: &[f32],
+        target: Target,
+        out: &mut [u64],
+    ) {
+        let (k, nr, gemm) = (self.k, self.nr, &self.kernels.fgemm);
+        let mut sums = [[0f32; MAX_COLUMNS]; R];
+        let sums = sums.as_flattened_mut();
+        let b = &self.panels.as_f32()[target.index * k * nr..][..k * nr];
+        gemm.product(rows.len(), k, lowered, k, b, sums);
+        let sums = sums.chunks_exact(nr);
+        if !self.float_limits.is_empty() {
+            let limits = &self.float_limits[target.index * nr..][..target.width];
+            self.put_masks(rows, sums.map(|s| gemm.reaches(&s[..target.width], limits)), target, out);
+            return;
+        }
+        for (row, sums) in rows.iter().zip(sums) {
+            let mut acc = [0i32; MAX_COLUMNS];
+            for (acc, sum) in acc.iter_mut().zip(sums) {
+                *acc = *sum as i32;
+            }
+            self.put(row, target.channel, &acc[..target.width], out);
+        }
+    }
+
+    /// What padding and constants add to the accumulators of one row.
+    fn offsets(&self, row: &Row, target: Target) -> &[i32] {
+        &self.offset[row.class * self.out.shape.c + target.channel..][..target.width]
+    }
+
+    /// Stores one plane of neighbouring channels, a mask of `accumulator >= threshold` for each row.
+    fn put_masks(&self, rows: &[Row], masks: impl Iterator<Item = u64>, target: Target, out: &mut [u64]) {
+        let Target { channel, width, .. } = target;
+        let flips = bits::read(&self.transform.flips, channel, width);
+        for (row, mask) in rows.iter().zip(masks) {
+            bits::or(&mut out[row.at..], channel, width, (mask ^ flips) & bits::low_mask(width));
         }
     }
 
