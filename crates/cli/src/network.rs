@@ -2,6 +2,7 @@
 
 use crate::text;
 use anyhow::{Context, Result, bail};
+use onebit::Error;
 use onebit::file::{self, ModelFile};
 use onebit::import::{self, IMPORTERS, ImportOptions};
 use onebit::passes;
@@ -14,6 +15,13 @@ use std::path::Path;
 pub fn open(path: &Path) -> Result<ModelFile> {
     if is_model_file(path)? {
         return Ok(ModelFile::open(path)?);
+    }
+    if !IMPORTERS.iter().any(|i| i.detects(path)) {
+        bail!(
+            "{}: is neither a onebit model nor a network of a known format ({})",
+            path.display(),
+            formats()
+        );
     }
     let imported = import(path, &ImportOptions::default())?;
     warn(&imported.notes);
@@ -45,12 +53,12 @@ pub fn formats() -> String {
 
 /// Model files are safetensors files: the length of a JSON object, then the object.
 fn is_model_file(path: &Path) -> Result<bool> {
-    let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    let kind = std::fs::metadata(path).map_err(Error::io(path))?;
     if kind.is_dir() {
         return Ok(false);
     }
     let mut head = Vec::new();
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    file.take(9).read_to_end(&mut head).with_context(|| path.display().to_string())?;
+    let file = File::open(path).map_err(Error::io(path))?;
+    file.take(9).read_to_end(&mut head).map_err(Error::io(path))?;
     Ok(head.len() == 9 && head[8] == b'{')
 }

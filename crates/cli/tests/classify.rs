@@ -165,7 +165,7 @@ fn arrays_that_do_not_fit_are_refused() {
         ("none.npy", "no samples"),
         ("nan.npy", "NaN"),
         ("half.npy", "0.5"),
-        ("missing.npy", "No such file"),
+        ("missing.npy", "no such file"),
     ] {
         let error = fail(["run".to_owned(), lfc(), at(name), "--output".into(), at("out.npy")]);
         assert!(error.contains(name) && error.contains(expected), "{error}");

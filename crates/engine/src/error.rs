@@ -62,7 +62,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Error::Io { path, source } => {
+                write!(f, "{}: ", path.display())?;
+                match source.kind() {
+                    io::ErrorKind::NotFound => f.write_str("there is no such file or folder"),
+                    io::ErrorKind::IsADirectory => f.write_str("is a folder, not a file"),
+                    io::ErrorKind::PermissionDenied => f.write_str("permission denied"),
+                    _ => write!(f, "{source}"),
+                }
+            }
             Error::File { path, message } => write!(f, "{}: {message}", path.display()),
             Error::Layer { layer, message } => write!(f, "layer '{layer}': {message}"),
             Error::Model(message) | Error::Input(message) => f.write_str(message),
