@@ -185,7 +185,7 @@ impl Serialize for Entry {
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("inputs", &self.inputs)?;
         // What the node is comes before how it does it.
-        for (key, value) in self.op.get_key_value("op") {
+        if let Some((key, value)) = self.op.get_key_value("op") {
             map.serialize_entry(key, value)?;
         }
         for (key, value) in self.op.iter().filter(|(key, _)| *key != "op") {

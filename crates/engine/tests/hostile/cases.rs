@@ -413,7 +413,7 @@ fn network() -> Vec<Case> {
         one(
             "reshape-that-wraps",
             "cannot make",
-            one_node([1, 1, 4], "f32", { json!({"op": "reshape", "shape": [1u64 << 32, 1u64 << 32, 4]}) }),
+            one_node([1, 1, 4], "f32", json!({"op": "reshape", "shape": [1u64 << 32, 1u64 << 32, 4]})),
         ),
         one(
             "quantize-infinite",
@@ -448,12 +448,7 @@ fn network() -> Vec<Case> {
         one(
             "border-bomb",
             "absurdly large",
-            conv(
-                { json!({"kernel": [4096, 1], "pad": [4095, 60_000, 4095, 60_000]}) },
-                2,
-                4096,
-                [4096, 1, 1],
-            ),
+            conv(json!({"kernel": [4096, 1], "pad": [4095, 60_000, 4095, 60_000]}), 2, 4096, [4096, 1, 1]),
         ),
         one("map-bomb", "impossible shape", {
             let mut draft = one_node(
@@ -469,7 +464,7 @@ fn network() -> Vec<Case> {
         one(
             "concat-of-1025",
             "more than 1024 elements",
-            one_node([1, 1, 4], "f32", { json!({"op": "concat", "inputs": vec!["input"; 1025]}) }),
+            one_node([1, 1, 4], "f32", json!({"op": "concat", "inputs": vec!["input"; 1025]})),
         ),
         one(
             "concat-bomb",
