@@ -100,6 +100,23 @@ fn functions_of_one_float() {
     assert_eq!(on_floats(Op::Prelu, &x, slopes), Values::F32(vec![-1.0, -2.0, 0.0, 0.5, 8.0]));
 }
 
+/// Neighbouring floats everywhere, close together where the functions bend.
+#[test]
+fn functions_that_are_called_monotone_never_fall() {
+    let clip = Activation::Clip { low: -0.75, high: 3.0 };
+    for a in [Activation::Relu, clip, Activation::Tanh, Activation::Sigmoid] {
+        assert!(a.is_monotone());
+        // Finite floats in order, as integers.
+        let value =
+            |key: i64| f32::from_bits(if key < 0 { key.unsigned_abs() as u32 | 1 << 31 } else { key as u32 });
+        let largest = i64::from(f32::MAX.to_bits());
+        for start in (-largest..largest - 40).step_by(300_007) {
+            let ys: Vec<f32> = (start..start + 40).map(|key| a.apply(value(key))).collect();
+            assert!(ys.is_sorted(), "{a:?} falls near {}", value(start));
+        }
+    }
+}
+
 #[test]
 fn windows_step_by_stride_and_reach_by_dilation() {
     let (x, v) = counting(4, 5);

@@ -64,6 +64,19 @@ fn every_case_equals_the_reference() {
     assert!(run > 300, "only {run} cases");
 }
 
+/// The compiler does not notice an op that is missing in `ops::cases`. The names are read from `Op::name`.
+#[test]
+fn every_op_has_cases() {
+    let source = include_str!("../src/ops/mod.rs");
+    let arms = source.lines().filter_map(|line| line.trim().strip_prefix("Op::")?.split_once("=> \""));
+    let names: Vec<&str> = arms.filter_map(|(_, rest)| rest.strip_suffix("\",")).collect();
+    assert!(names.len() >= 19 && names.contains(&"softmax"), "{names:?}");
+    let cases = ops::cases();
+    for name in names {
+        assert!(cases.iter().any(|case| case.op.name() == name), "no cases of {name}");
+    }
+}
+
 /// Cases whose inputs differ: split one long vector input into the inputs by reshapes and thresholds is
 /// not possible in general, so the other inputs come from dense layers.
 #[test]

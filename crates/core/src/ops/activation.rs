@@ -43,6 +43,13 @@ impl Activation {
             Activation::Sigmoid => (1.0 / (1.0 + libm::exp(-f64::from(x)))) as f32,
         }
     }
+
+    /// Whether it never falls as `x` rises, to the last bit: only then may it be folded into thresholds.
+    pub fn is_monotone(self) -> bool {
+        match self {
+            Activation::Relu | Activation::Clip { .. } | Activation::Tanh | Activation::Sigmoid => true,
+        }
+    }
 }
 
 /// One image.

@@ -36,7 +36,7 @@ mod with_alloc {
     use crate::model::{Error, Params, Tensor, per_channel};
     use crate::ops::Op;
     use crate::reference::Values;
-    use crate::types::{DType, Quant, Shape, ValueType};
+    use crate::types::{DType, Quant, ValueType};
     use alloc::vec::Vec;
     use alloc::{format, vec};
 
@@ -46,22 +46,7 @@ mod with_alloc {
         if !conv.pad_value.is_finite() {
             return Err("has a padding value that is not finite".into());
         }
-        let [h, w] = conv.window.output(x.shape)?;
-        let Some(weight) = &params.weight else {
-            return Err("has no weight".into());
-        };
-        let divides = |n: usize| conv.groups > 0 && n.is_multiple_of(conv.groups);
-        if !divides(x.shape.c) || !divides(weight.rows) {
-            return Err(Error(format!(
-                "has {} groups, which do not divide {} input and {} output channels",
-                conv.groups, x.shape.c, weight.rows
-            )));
-        }
-        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
-        if weight.cols != k {
-            return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
-        }
-        let out = Shape::new(h, w, weight.rows);
+        let out = conv.window.filter(x.shape, conv.groups, params)?;
         per_channel("bias", params.bias.as_ref(), out)?;
         Ok(ValueType::new(out, DType::F32))
     }

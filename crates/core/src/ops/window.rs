@@ -107,6 +107,37 @@ impl Window {
         }
     }
 
+    /// Shape of the output of filters, the rows of the weight, in groups of channels.
+    ///
+    /// # Errors
+    /// As [`Window::output`]; also when groups do not divide the channels, or a row is not a filter.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn filter(
+        &self,
+        input: Shape,
+        groups: usize,
+        params: &crate::model::Params<crate::model::Tensor<'_>>,
+    ) -> Result<Shape, crate::model::Error> {
+        use crate::model::Error;
+        use alloc::format;
+        let [h, w] = self.output(input)?;
+        let Some(weight) = &params.weight else {
+            return Err("has no weight".into());
+        };
+        let divides = |n: usize| groups > 0 && n.is_multiple_of(groups);
+        if !divides(input.c) || !divides(weight.rows) {
+            return Err(Error(format!(
+                "has {groups} groups, which do not divide {} input and {} output channels",
+                input.c, weight.rows
+            )));
+        }
+        let k = self.taps().saturating_mul(input.c / groups);
+        if weight.cols != k {
+            return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
+        }
+        Ok(Shape::new(h, w, weight.rows))
+    }
+
     /// As [`Window::output`], and every window must cover at least one real pixel.
     #[cfg(feature = "alloc")]
     pub fn pool_output(&self, input: Shape) -> Result<[usize; 2], crate::model::Error> {

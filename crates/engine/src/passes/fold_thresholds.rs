@@ -126,7 +126,8 @@ impl Root {
 
 fn is_monotone(node: &Node<'_>) -> bool {
     match node.op {
-        Op::Affine | Op::Activation(_) => true,
+        Op::Affine => true,
+        Op::Activation(a) => a.is_monotone(),
         Op::Prelu => {
             node.params.scale.as_ref().and_then(|t| t.as_f32()).is_some_and(|s| s.iter().all(|s| *s >= 0.0))
         }

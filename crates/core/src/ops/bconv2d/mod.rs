@@ -70,29 +70,14 @@ mod with_alloc {
         if !(-1..=1).contains(&conv.pad_value) {
             return Err("has a padding value other than -1, 0 and 1".into());
         }
-        let [h, w] = conv.window.output(x.shape)?;
-        let Some(weight) = &params.weight else {
-            return Err("has no weight".into());
-        };
-        let Some((wq, _)) = weight.as_bits() else {
+        let out = conv.window.filter(x.shape, conv.groups, params)?;
+        let Some((wq, k)) = params.weight.as_ref().and_then(|w| Some((w.as_bits()?.0, w.cols))) else {
             return Err("needs bit-packed weights".into());
         };
-        let divides = |n: usize| conv.groups > 0 && n.is_multiple_of(conv.groups);
-        if !divides(x.shape.c) || !divides(weight.rows) {
-            return Err(Error(format!(
-                "has {} groups, which do not divide {} input and {} output channels",
-                conv.groups, x.shape.c, weight.rows
-            )));
-        }
-        let k = conv.window.taps().saturating_mul(x.shape.c / conv.groups);
-        if weight.cols != k {
-            return Err(Error(format!("its weight has {} columns, but a filter has {k} taps", weight.cols)));
-        }
         let largest = |q: Quant| i64::from(q.max().max(-q.min()));
         if largest(xq) * largest(wq) * k as i64 > MAX_ACCUMULATOR {
             return Err(Error(format!("could overflow its accumulator with {k} taps")));
         }
-        let out = Shape::new(h, w, weight.rows);
         check_transform(conv.output, out, params)?;
         border::check_border(&conv.window, x.shape, out)?;
         Ok(ValueType::new(out, conv.output))
@@ -308,7 +293,17 @@ mod with_alloc {
             }
         }
         cases.extend(ends());
+        cases.push(beyond_floats());
         cases
+    }
+
+    /// Sums of bytes that a float cannot hold: odd, and above 2^24.
+    fn beyond_floats() -> Case {
+        let conv = BConv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0, output: DType::I32 };
+        let mut case = Case::new("beyond floats", Op::BConv2d(conv), &[map(4, 4, 999, DType::U8)]);
+        let wide = Quant::new(8, Encoding::Signed);
+        case.params.weight = Some(Tensor::bits(3, 999, wide, |r, _| [127, -127, 1][r]));
+        case
     }
 
     /// Filters of equal weights with thresholds around the smallest and the largest accumulator: a limit that is

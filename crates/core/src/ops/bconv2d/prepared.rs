@@ -134,12 +134,14 @@ impl Prepared {
             Product::Float => prepared.pack_floats(&ints),
             _ => prepared.pack_bits(rows, bits::words(weight.cols)),
         };
-        // Bits: a tap in the padding is lowered as code 0 but should have contributed `pad_value`, and a count of
+        // A tap in the padding is lowered as code 0 but should have contributed `pad_value`, and a count of
         // differing bits is taken from the number of taps. Floats are lowered with the true value.
-        let wrong_by = if product == Product::Float { 0 } else { conv.pad_value - xq.decode(0) };
-        let constant = if product == Product::Bit { weight.cols as i32 } else { 0 };
-        let cg = input.shape.c / conv.groups;
-        prepared.offset = prepared.borders.offsets(&conv.window, &ints, cg, constant, wrong_by);
+        if product != Product::Float {
+            let wrong_by = conv.pad_value - xq.decode(0);
+            let constant = if product == Product::Bit { weight.cols as i32 } else { 0 };
+            let cg = input.shape.c / conv.groups;
+            prepared.offset = prepared.borders.offsets(&conv.window, &ints, cg, constant, wrong_by);
+        }
         if conv.output == DType::BIT {
             prepared.set_limits();
         }
