@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::meta::Preprocessing;
 use onebit_core::types::Shape;
 use std::ops::Range;
+#[cfg(feature = "images")]
 use std::path::Path;
 
 /// Largest picture that is decoded, in pixels.
