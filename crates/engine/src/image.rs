@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::meta::Preprocessing;
 use onebit_core::types::Shape;
+#[cfg(feature = "images")]
 use std::path::Path;
 
 /// Largest picture that is decoded, in pixels.
