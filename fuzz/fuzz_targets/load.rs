@@ -180,7 +180,7 @@ fn node(header: &mut serde_json::Value, seed: u32) -> Option<()> {
     let mut document: serde_json::Value =
         serde_json::from_str(header["__metadata__"]["onebit"].as_str()?).ok()?;
     let mut rng = Rng::new(seed.into());
-    let nodes = document["nodes"].as_array_mut()?;
+    let nodes = document.get_mut("nodes")?.as_array_mut()?;
     let mut names: Vec<String> = vec!["input".into()];
     names.extend(nodes.iter().filter_map(|n| Some(n["name"].as_str()?.to_owned())));
     let window = serde_json::json!({"kernel": [1 + rng.below(3), 1 + rng.below(3)],
