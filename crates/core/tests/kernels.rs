@@ -185,6 +185,27 @@ fn multiply_add_is_fused_for_every_length() {
 }
 
 #[test]
+fn counts_become_floats_in_three_rounded_steps() {
+    let mut rng = Rng::new(75);
+    for rung in kernels::available() {
+        for n in 0..=40 {
+            let counts: Vec<u32> = (0..n).map(|_| rng.below(1 << 27) as u32).collect();
+            let offsets: Vec<i32> = (0..n).map(|_| rng.below(1 << 28) as i32 - (1 << 27)).collect();
+            let [center, scale, bias] = [(); 3].map(|()| rough_floats(&mut rng, n));
+            let one = |i: usize| {
+                let difference = (offsets[i] - 2 * counts[i] as i32) as f32 - center[i];
+                let product = difference * scale[i];
+                product + bias[i]
+            };
+            let want: Vec<f32> = (0..n).map(one).collect();
+            let mut got = vec![0.0; n];
+            rung.bgemm.affine(&counts, &offsets, [&center, &scale, &bias], &mut got);
+            assert_eq!(bits(&got), bits(&want), "{n} counts on {}", rung.isa);
+        }
+    }
+}
+
+#[test]
 fn floats_are_compared_as_scalars_are() {
     let mut rng = Rng::new(74);
     for rung in kernels::available() {

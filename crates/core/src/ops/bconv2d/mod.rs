@@ -20,7 +20,6 @@
 //! FINN; prefix parity is ours.
 
 use super::Window;
-use super::transform::Transform;
 use crate::types::DType;
 
 /// Attributes.
@@ -56,7 +55,7 @@ mod with_alloc {
     use crate::cases::{Case, Rng, formats, map};
     use crate::model::{Error, MAX_ACCUMULATOR, Params, Tensor, per_channel};
     use crate::ops::Op;
-    use crate::ops::transform::{affine, level};
+    use crate::ops::transform::{Transform, affine, level};
     use crate::reference::Values;
     use crate::types::{Encoding, Quant, Shape, ValueType};
     use alloc::format;
