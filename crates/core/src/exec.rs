@@ -109,7 +109,7 @@ impl Prepared {
                     quant: t.output.quant().expect("checked by infer"),
                     thresholds: match thresholds.as_i32() {
                         Some(t) => Numbers::I32(t.to_vec()),
-                        None => Numbers::F32(thresholds.to_f32()),
+                        None => Numbers::F32(steps_first(thresholds)),
                     },
                     flips: flips(),
                 }
@@ -255,6 +255,12 @@ fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
     Ok(places)
 }
 
+/// Thresholds `[channel][step]` as `[step][channel]`.
+pub(crate) fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
+    let t = thresholds.to_f32();
+    (0..t.len()).map(|i| t[i % thresholds.rows * thresholds.cols + i / thresholds.rows]).collect()
+}
+
 fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {
     &bytemuck::cast_slice(words)[..n]
 }
@@ -301,11 +307,8 @@ impl Step {
             (Prepared::Sign(s), DType::F32) => ops::sign::run::<f32>(*s, c, view(x, n), out),
             (Prepared::Sign(s), _) => ops::sign::run::<i32>(*s, c, view(x, n), out),
             (Prepared::Threshold { quant, thresholds, flips }, dtype) => match thresholds {
-                Numbers::F32(t) if quant.levels() == 2 => {
-                    ops::threshold::run_floats(&kernels.fgemm, c, view(x, n), t, flips, out);
-                }
                 Numbers::F32(t) => {
-                    ops::threshold::run(*quant, c, view::<f32>(x, n), |v| v, t, flips, out);
+                    ops::threshold::run_floats(&kernels.fgemm, *quant, c, view(x, n), t, flips, out);
                 }
                 Numbers::I32(t) => match dtype {
                     DType::U8 => {

@@ -164,6 +164,24 @@ impl Quant {
         }
         Some(self.code_of_level((level / self.step()) as usize))
     }
+    /// Adds one step to the levels of 64 numbers, kept as bit planes: those whose bit in `reached` is set rise by one.
+    #[inline]
+    pub fn raise(levels: &mut [u64; 8], mut reached: u64) {
+        for plane in levels {
+            (*plane, reached) = (*plane ^ reached, *plane & reached);
+        }
+    }
+    /// Turns the levels of 64 numbers into their codes, both as bit planes.
+    #[inline]
+    pub fn encode_levels(self, levels: &mut [u64; 8]) {
+        match self.encoding {
+            Encoding::Bipolar | Encoding::Unsigned => {}
+            // Two's complement of `level - 2^(bits-1)`: the top bit is inverted.
+            Encoding::Signed => levels[self.planes() - 1] ^= !0,
+            // Levels 0, 1, 2 are codes 11, 00, 01.
+            Encoding::Ternary => (levels[0], levels[1]) = (!levels[0], !levels[0] & !levels[1]),
+        }
+    }
     /// With `s_i = +-1` for plane `i`, a value is `(sum_i plane_weight(i) * s_i + plane_offset()) / 2`.
     pub const fn plane_weight(self, plane: usize) -> i32 {
         match self.encoding {
@@ -341,6 +359,17 @@ mod tests {
                     .map(|p| q.plane_weight(p) * if code >> p & 1 == 1 { 1 } else { -1 })
                     .sum();
                 assert_eq!(twice + q.plane_offset(), 2 * value);
+            }
+            // Number `i` reaches `i % levels` steps.
+            let mut planes = [0; 8];
+            for step in 1..q.levels() {
+                let reached = (0..64).filter(|i| i % q.levels() >= step).fold(0, |m, i| m | 1 << i);
+                Quant::raise(&mut planes, reached);
+            }
+            q.encode_levels(&mut planes);
+            for i in 0..64 {
+                let code = (0..q.planes()).fold(0, |code, p| code | (planes[p] >> i & 1) << p);
+                assert_eq!(code, u64::from(q.code_of_level(i % q.levels())), "{q:?}");
             }
             assert_eq!(q.encode(q.max() + q.step()), None);
             assert_eq!(q.encode(q.min() - q.step()), None);

@@ -88,8 +88,8 @@ mod with_alloc {
     /// Type of the output.
     pub fn infer(a: &Activation, x: ValueType) -> Result<ValueType, Error> {
         match a {
-            Activation::Clip { low, high } if low.is_nan() || high.is_nan() || low > high => {
-                Err("has bounds that are not in order".into())
+            Activation::Clip { low, high } if !(low.is_finite() && high.is_finite() && low <= high) => {
+                Err("has bounds that are not finite and in order".into())
             }
             _ => crate::ops::floats_only(x),
         }

@@ -73,6 +73,20 @@ mod with_alloc {
                 }
             }
         }
+        cases.push(beyond_floats());
         cases
+    }
+
+    /// Accumulators of more than 24 bits, compared with thresholds one apart: floats would round both.
+    fn beyond_floats() -> Case {
+        let (k, eight) = (1101, Quant::new(8, Encoding::Signed));
+        let largest = k as i32 * eight.max() * eight.max();
+        let output = DType::Bits(Quant::TERNARY);
+        let x = map(1, 1, k, DType::Bits(eight));
+        let mut case = Case::new("beyond 24 bits", Op::BDense(BDense { output }), &[x]);
+        case.params.weight = Some(Tensor::bits(5, k, eight, |_, _| eight.max()));
+        let thresholds = (-2..3).flat_map(|t| [largest + t, largest + t + 1]).collect();
+        case.params.thresholds = Some(Tensor::i32_matrix(5, 2, thresholds));
+        case
     }
 }

@@ -46,18 +46,28 @@ pub fn run<X: Copy, T: PartialOrd>(
     }
 }
 
-/// Packs one image of floats to one plane; `thresholds` has one entry for each channel.
+/// Packs one image of floats. `thresholds` is `[levels - 1][c]`: steps first, so that channels are compared together.
 pub fn run_floats(
     kernel: &crate::kernels::Fgemm,
+    quant: Quant,
     c: usize,
     x: &[f32],
     thresholds: &[f32],
     flips: &[u64],
     out: &mut [u64],
 ) {
-    for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(bits::words(c))) {
-        for (w, (x, t)) in pixel.chunks(64).zip(thresholds.chunks(64)).enumerate() {
-            out[w] = kernel.reaches(x, t) ^ flips[w];
+    let words = bits::words(c);
+    for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(words * quant.planes())) {
+        for (w, x) in pixel.chunks(64).enumerate() {
+            let mut planes = [0; 8];
+            for step in thresholds.chunks_exact(c) {
+                let reached = kernel.reaches(x, &step[w * 64..][..x.len()]);
+                Quant::raise(&mut planes, reached ^ flips[w]);
+            }
+            quant.encode_levels(&mut planes);
+            for (p, plane) in planes.iter().enumerate().take(quant.planes()) {
+                out[p * words + w] = plane & bits::low_mask(x.len());
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ impl Prepared {
         r: usize,
         lowered: &mut [u64],
         bytes: &mut [u64],
-    ) -> i64 {
+    ) -> i32 {
         if self.product == Product::Float {
             let row = &mut bytemuck::cast_slice_mut::<u64, f32>(lowered)[r * self.k..][..self.k];
             match self.input.dtype {
@@ -45,7 +45,7 @@ impl Prepared {
         if self.wq.plane_offset() != 0 {
             for p in 0..pa {
                 let ones = bits::count_ones(&row[p * self.k..][..self.k]);
-                sum += i64::from(self.xq.plane_weight(p)) * i64::from(ones);
+                sum += self.xq.plane_weight(p) * ones as i32;
             }
         }
         if self.kernels.bgemm.prefix {
@@ -60,32 +60,38 @@ impl Prepared {
         sum
     }
 
-    /// Whether a run of neighbouring pixels is a run of words of a single plane, and no sums are needed.
+    /// Whether pixels are whole words that are all needed, and no sums are.
     fn whole_pixels(&self) -> bool {
-        let plane = matches!(self.input.dtype, DType::Bits(_)) && self.xq.planes() == 1;
-        plane && self.conv.groups == 1 && self.input.shape.c.is_multiple_of(64) && self.wq.plane_offset() == 0
+        let whole = matches!(self.input.dtype, DType::Bits(_)) && self.input.shape.c.is_multiple_of(64);
+        whole && self.conv.groups == 1 && self.wq.plane_offset() == 0
     }
 
     /// Copies runs of pixels, and makes the prefix on the way.
     fn lower_pixels(&self, image: &[u64], oy: usize, ox: usize, row: &mut [u64]) {
-        let words = self.input.shape.c / 64;
+        let (words, pa) = (self.input.shape.c / 64, self.xq.planes());
         let prefix = self.kernels.bgemm.prefix;
-        let (mut done, mut run) = (0, 0);
-        self.conv.window.for_each_run(self.input.shape, oy, ox, |tap, taps, pixel| {
-            let (to, n) = (tap * words, taps * words);
-            let src = &image[pixel * words..][..n];
-            row[done..to].fill(run);
-            if prefix {
-                for (d, s) in row[to..to + n].iter_mut().zip(src) {
-                    run ^= s;
-                    *d = run;
+        for (p, row) in row.chunks_exact_mut(self.k).enumerate() {
+            let (mut done, mut run) = (0, 0);
+            self.conv.window.for_each_run(self.input.shape, oy, ox, |tap, taps, pixel| {
+                row[done..tap * words].fill(run);
+                // A single plane of neighbouring pixels is one run of words.
+                let (pieces, n) = if pa == 1 { (1, taps * words) } else { (taps, words) };
+                for i in 0..pieces {
+                    let src = &image[((pixel + i) * pa + p) * words..][..n];
+                    let dst = &mut row[(tap + i) * words..][..n];
+                    if prefix {
+                        for (d, s) in dst.iter_mut().zip(src) {
+                            run ^= s;
+                            *d = run;
+                        }
+                    } else {
+                        dst.copy_from_slice(src);
+                    }
                 }
-            } else {
-                row[to..to + n].copy_from_slice(src);
-            }
-            done = to + n;
-        });
-        row[done..].fill(run);
+                done = (tap + taps) * words;
+            });
+            row[done..].fill(run);
+        }
     }
 
     fn lower_bits(&self, image: &[u64], g: usize, oy: usize, ox: usize, row: &mut [u64]) {

@@ -3,6 +3,7 @@
 use super::border::Borders;
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
+use crate::exec::steps_first;
 use crate::kernels::{Aligned, Kernels, MAX_CHANNELS, MAX_COLUMNS};
 use crate::model::{Params, Tensor};
 use crate::ops::transform::{Transform, affine, level};
@@ -49,11 +50,13 @@ pub struct Prepared {
     /// `[class][channel]`: added to the accumulator of the kernel.
     offset: Vec<i32>,
     /// `[channel]`: four times the constant part of a product of several planes.
-    quad: Vec<i64>,
+    quad: Vec<i32>,
     /// `[class][group][channels padded to panels]`: exclusive limits of counts, for bits from bits.
     limits: Vec<u32>,
     /// `[group][channels padded to panels]`: thresholds, for bits from floats.
     float_limits: Vec<f32>,
+    /// `[step][channel]`: thresholds of several levels, where all accumulators are exact as floats.
+    steps: Vec<f32>,
     transform: OwnedTransform,
     /// Rows that are lowered at a time.
     block: usize,
@@ -66,7 +69,7 @@ struct Row {
     at: usize,
     class: usize,
     /// Weighted sum of its planes, for weights with an offset.
-    sum: i64,
+    sum: i32,
 }
 
 /// The output channels of one panel.
@@ -127,6 +130,7 @@ impl Prepared {
             quad: (0..n).map(|ch| quad_constant(xq, wq, weight.cols, ch, rows)).collect(),
             limits: Vec::new(),
             float_limits: Vec::new(),
+            steps: Vec::new(),
             transform: OwnedTransform::new(conv.output, params, n),
             block: (BLOCK_BYTES / row_bytes).clamp(mr, MAX_BLOCK) / mr * mr,
         };
@@ -142,8 +146,11 @@ impl Prepared {
             let cg = input.shape.c / conv.groups;
             prepared.offset = prepared.borders.offsets(&conv.window, &ints, cg, constant, wrong_by);
         }
-        if conv.output == DType::BIT {
-            prepared.set_limits();
+        let reach = i64::from(xq.max().max(-xq.min())) * largest as i64 * weight.cols as i64;
+        match (conv.output, &params.thresholds) {
+            (DType::BIT, _) => prepared.set_limits(),
+            (DType::Bits(_), Some(t)) if reach < 1 << 24 => prepared.steps = steps_first(t),
+            _ => {}
         }
         prepared
     }
@@ -364,7 +371,8 @@ impl Prepared {
         }
     }
 
-    /// Adds the counts of all pairs of planes.
+    /// Adds the counts of all pairs of planes, four times too large. Sums may wrap on the way, but four times an
+    /// accumulator fits (`MAX_ACCUMULATOR`), so the result does not.
     fn multiply_planes<const R: usize>(
         &self,
         rows: &[Row],
@@ -373,25 +381,28 @@ impl Prepared {
         out: &mut [u64],
     ) {
         let (pa, k, nr, n) = (self.xq.planes(), self.k, self.nr, rows.len());
-        let (mut counts, mut quad) = ([[0u32; MAX_CHANNELS]; R], [[0i64; MAX_CHANNELS]; R]);
+        let (mut counts, mut quad) = ([[0u32; MAX_CHANNELS]; R], [[0i32; MAX_CHANNELS]; R]);
         let (counts, quad) = (counts.as_flattened_mut(), quad.as_flattened_mut());
         for (pw, b) in self.panel(target).chunks_exact(k * nr).enumerate() {
             for px in 0..pa {
                 self.kernels.bgemm.counts(n, k, &lowered[px * k..], pa * k, b, counts);
-                let weight = i64::from(self.wq.plane_weight(pw)) * i64::from(self.xq.plane_weight(px));
+                // Weights of planes are powers of two of either sign.
+                let weight = -2 * self.wq.plane_weight(pw) * self.xq.plane_weight(px);
+                let shift = weight.unsigned_abs().trailing_zeros();
                 for (q, count) in quad.iter_mut().zip(&counts[..n * nr]) {
-                    *q -= 2 * weight * i64::from(*count);
+                    let part = (*count as i32) << shift;
+                    *q = if weight < 0 { q.wrapping_sub(part) } else { q.wrapping_add(part) };
                 }
             }
         }
-        let weight_offset = i64::from(self.wq.plane_offset());
+        let weight_offset = self.wq.plane_offset();
         let constant = &self.quad[target.channel..][..target.width];
         for (row, quad) in rows.iter().zip(quad.chunks_exact(nr)) {
             let mut acc = [0i32; MAX_CHANNELS];
             let offsets = self.offsets(row, target);
+            let sum = row.sum.wrapping_mul(2 * weight_offset);
             for j in 0..target.width {
-                let whole = quad[j] + constant[j] + 2 * weight_offset * row.sum;
-                acc[j] = (whole >> 2) as i32 + offsets[j];
+                acc[j] = (quad[j].wrapping_add(constant[j]).wrapping_add(sum) >> 2) + offsets[j];
             }
             self.put(row, target.channel, &acc[..target.width], out);
         }
@@ -453,6 +464,22 @@ impl Prepared {
                     out[i] = affine(acc[i] as f32, center[i], scale[i], bias[i]);
                 }
             }
+            Transform::Levels { quant, flips, .. } if !self.steps.is_empty() => {
+                let words = bits::words(self.out.shape.c);
+                let (flips, mut floats) = (bits::read(flips, channel, n), [0f32; MAX_COLUMNS]);
+                for (float, acc) in floats.iter_mut().zip(acc) {
+                    *float = *acc as f32;
+                }
+                let mut planes = [0; 8];
+                for step in self.steps.chunks_exact(self.out.shape.c) {
+                    let reached = self.kernels.fgemm.reaches(&floats[..n], &step[channel..][..n]);
+                    Quant::raise(&mut planes, reached ^ flips);
+                }
+                quant.encode_levels(&mut planes);
+                for (p, plane) in planes.iter().enumerate().take(quant.planes()) {
+                    bits::or(&mut out[row.at + p * words..], channel, n, plane & bits::low_mask(n));
+                }
+            }
             Transform::Levels { quant, thresholds, flips } => {
                 let (steps, words) = (quant.levels() - 1, bits::words(self.out.shape.c));
                 let mut masks = [0u64; 8];
@@ -475,7 +502,7 @@ impl Prepared {
 /// Four times the part of a product that depends on neither activation:
 /// `sum_ij w_j a_i K + a_offset * sum_j w_j T_j + K w_offset a_offset - w_offset * sum_i a_i K`,
 /// where `T_j` is the +-1 sum of weight plane `j`.
-fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]) -> i64 {
+fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]) -> i32 {
     let words = bits::words(taps);
     let k = taps as i64;
     let a_sum: i64 = (0..xq.planes()).map(|p| i64::from(xq.plane_weight(p))).sum();
@@ -486,5 +513,6 @@ fn quad_constant(xq: Quant, wq: Quant, taps: usize, channel: usize, rows: &[u64]
         let t = 2 * i64::from(bits::count_ones(row)) - k;
         total += i64::from(wq.plane_weight(p)) * (a_sum * k + a_off * t);
     }
-    total
+    // Four times an accumulator fits, and sums of what wraps wrap back.
+    total as i32
 }
