@@ -35,21 +35,34 @@ mod with_alloc {
 
     /// The specification.
     pub fn reference(x: ValueType, v: &Values) -> Values {
-        fn all<T: PartialOrd>(v: &[T], c: usize) -> Values {
-            let first_largest = |pixel: &[T]| {
-                let larger = |best: usize, i: usize| if pixel[i] > pixel[best] { i } else { best };
-                (1..c).fold(0, larger) as i32
-            };
-            Values::Int(v.chunks(c).map(first_largest).collect())
+        fn largest<T: Copy + PartialOrd>(v: &[T], c: usize) -> Values {
+            let first = |p: &[T]| p.iter().position(|a| p.iter().all(|b| a >= b)).unwrap_or(0);
+            Values::Int(v.chunks(c).map(|pixel| first(pixel) as i32).collect())
         }
         match v {
-            Values::Int(v) => all(v, x.shape.c),
-            Values::F32(v) => all(v, x.shape.c),
+            Values::F32(v) => largest(v, x.shape.c),
+            Values::Int(v) => largest(v, x.shape.c),
         }
     }
 
     /// Both formats; random values have ties.
     pub fn cases() -> Vec<Case> {
         [DType::F32, DType::I32].map(|d| Case::new(&format!("{d}"), Op::Argmax, &[map(9, 9, 12, d)])).to_vec()
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use crate::cases::map;
+    use crate::reference::Values;
+    use crate::types::DType;
+
+    #[test]
+    fn integers_beyond_floats_are_told_apart() {
+        let x = [1 << 24, (1 << 24) + 1, 3];
+        let mut out = [0];
+        super::run(3, &x, &mut out);
+        let want = super::reference(map(1, 1, 3, DType::I32), &Values::Int(x.to_vec()));
+        assert_eq!((want.int(), out), (&[1][..], [1]));
     }
 }

@@ -79,7 +79,7 @@ mod with_alloc {
 
     /// Accumulators of more than 24 bits, compared with thresholds one apart: floats would round both.
     fn beyond_floats() -> Case {
-        let (k, eight) = (1101, Quant::new(8, Encoding::Signed));
+        let (k, eight) = (1100, Quant::new(8, Encoding::Signed));
         let largest = k as i32 * eight.max() * eight.max();
         let output = DType::Bits(Quant::TERNARY);
         let x = map(1, 1, k, DType::Bits(eight));
