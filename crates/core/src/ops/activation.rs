@@ -89,7 +89,7 @@ mod with_alloc {
     pub fn infer(a: &Activation, x: ValueType) -> Result<ValueType, Error> {
         match a {
             Activation::Clip { low, high } if !(low.is_finite() && high.is_finite() && low <= high) => {
-                Err("has bounds that are not finite and in order".into())
+                Err("has bounds that are infinite or not in order".into())
             }
             _ => crate::ops::floats_only(x),
         }
