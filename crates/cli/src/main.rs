@@ -24,7 +24,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   onebit demo
-  onebit convert network.onnx -o network.onebit --std 255
+  onebit convert binarized_mnist_64bit-0001.params --std 255 -o network.onebit
   onebit run network.onebit photo.jpg
   onebit eval network.onebit --data mnist/";
 
@@ -45,7 +45,7 @@ struct Global {
     /// Threads [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Instruction set of the kernels: avx512, avx2, neon, scalar [default: the best of this CPU]
+    /// Instruction set of the kernels: avx512, avx2, neon, simd128, scalar [default: ONEBIT_ISA, else the best of this CPU]
     #[arg(long, global = true, value_name = "NAME")]
     isa: Option<String>,
     /// Prints one JSON object

@@ -36,15 +36,10 @@ impl Latency {
     }
 }
 
-/// Runs `f`, which does `n` pieces of work, for at least `time` after one warm-up; pieces per second.
-pub fn rate<E>(time: Duration, n: usize, mut f: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
-    f()?;
-    let (start, mut runs) = (Instant::now(), 0usize);
-    while runs == 0 || start.elapsed() < time {
-        f()?;
-        runs += 1;
-    }
-    Ok((runs * n) as f64 / start.elapsed().as_secs_f64())
+/// Runs `f`, which does `n` pieces of work, as [`latency`] does; pieces per second in the median run, so that other
+/// work on the machine does not count.
+pub fn rate<E>(time: Duration, n: usize, f: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    Ok(n as f64 / (latency(time, f)?.median * 1e-3))
 }
 
 #[cfg(test)]

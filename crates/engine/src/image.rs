@@ -39,13 +39,13 @@ impl Image {
         Ok(Image { width, height, channels, pixels })
     }
 
-    /// Decodes a PNG or JPEG file; the content decides, not the name.
+    /// Decodes a PNG or JPEG file, upright; the content decides, not the name. Transparency is ignored.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     #[cfg(feature = "images")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        use image::{ColorType, DynamicImage, ImageReader, Limits};
+        use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
         let path = path.as_ref();
         let file = std::fs::File::open(path).map_err(Error::io(path))?;
         let refuse = |e: &dyn std::fmt::Display| Error::file(path, format!("not a usable picture: {e}"));
@@ -59,7 +59,19 @@ impl Image {
         limits.max_image_width = Some(1 << 16);
         limits.max_image_height = Some(1 << 16);
         reader.limits(limits);
-        let picture = reader.decode().map_err(|e| refuse(&e))?;
+        let mut decoder = reader.into_decoder().map_err(|e| refuse(&e))?;
+        if decoder.total_bytes() > MAX_PIXELS * 4 {
+            let (w, h) = decoder.dimensions();
+            let limit = MAX_PIXELS >> 20;
+            return Err(Error::file(
+                path,
+                format!("is too large, {w} x {h}: scale it to below {limit} megapixels"),
+            ));
+        }
+        // Cameras store pictures as the sensor lies and say how to turn them.
+        let orientation = decoder.orientation().map_err(|e| refuse(&e))?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| refuse(&e))?;
+        picture.apply_orientation(orientation);
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let grey =
             matches!(picture.color(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);

@@ -5,9 +5,10 @@ use crate::text::{duration, grouped, note, percent, print, print_json, progress}
 use crate::{Global, network};
 use anyhow::{Result, bail};
 use clap::Args;
+use onebit::core::Shape;
 use onebit::core::ops::Op;
 use onebit::session::{Elements, top};
-use onebit::{Dataset, Session};
+use onebit::{Dataset, Image, Session};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -113,8 +114,29 @@ impl Eval {
 fn match_classes(data: &mut Dataset, names: &[String]) {
     let place = |name: &String| names.iter().position(|n| n == name);
     let places: Option<Vec<usize>> = data.class_names().iter().map(place).collect();
-    if let Some(places) = places.filter(|p| !p.is_empty()) {
-        data.relabel(|class| places[class]);
+    let unknown = data.class_names().iter().find(|n| place(n).is_none());
+    match places.filter(|p| !p.is_empty()) {
+        Some(places) => data.relabel(|class| places[class]),
+        None => {
+            if let (Some(name), false) = (unknown, names.is_empty()) {
+                note(&format!(
+                    "warning: the network has no class called '{name}'; classes of the data are numbered in their order"
+                ));
+            }
+        }
+    }
+}
+
+/// Small pictures of another size or colour than the network's are likely the wrong data.
+fn say_if_resized(shape: Shape, image: &Image) {
+    let same = (image.height, image.width, image.channels) == (shape.h, shape.w, shape.c);
+    if !same
+        && (image.height < shape.h || image.width < shape.w || image.channels != shape.c || shape.h <= 64)
+    {
+        note(&format!(
+            "warning: pictures of {} x {} x {} are resized to the network's input, {} x {} x {}",
+            image.height, image.width, image.channels, shape.h, shape.w, shape.c
+        ));
     }
 }
 
@@ -127,6 +149,9 @@ fn count(session: &Session, data: &Dataset, batch: usize, puts_out_class: bool) 
             if counts.damaged <= NAMED {
                 bar.suspend(|| note(&format!("warning: {damage}; left out")));
             }
+        }
+        if let (0, Some(image)) = (counts.total, batch.images.first()) {
+            say_if_resized(session.input().shape, image);
         }
         let pixels = session.fit_images(&batch.images)?;
         let start = Instant::now();
@@ -167,7 +192,8 @@ fn text(r: &Report<'_>, time: Duration) -> String {
         text.push_str(&format!("  top 5      {}\n", percent(top5)));
     }
     if r.damaged > 0 {
-        text.push_str(&format!("  damaged    {} pictures left out\n", grouped(r.damaged)));
+        let pictures = if r.damaged == 1 { "picture" } else { "pictures" };
+        text.push_str(&format!("  damaged    {} {pictures} left out\n", grouped(r.damaged)));
     }
     let threads = if r.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", r.threads) };
     let speed = grouped(r.images_per_second as usize);

@@ -1,5 +1,5 @@
-//! The ops: a closed set. Each has one page, always in the same order: attributes and maths, `infer`
-//! (shape), `reference` (the specification), `run` (the fast path), `cases` (for tests and benches).
+//! The ops: a closed set. Each has one page, always in the same order: maths, attributes, `run` (the
+//! fast path), `infer` (shape), `reference` (the specification), `cases` (for tests and benches).
 
 pub mod activation;
 pub mod affine;

@@ -76,7 +76,7 @@ impl Document {
         }
         let invalid = |e: serde_json::Error| format!("describes its network wrongly: {e}");
         let AnyVersion { version } = serde_json::from_str(text).map_err(invalid)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(format!(
                 "has format version {version}, but this program reads version {VERSION}: \
                  convert the network again, or use another release"
