@@ -110,9 +110,13 @@ impl Eval {
     }
 }
 
-/// Numbers the classes as the network does, if the data names only classes that the network knows.
+/// Numbers the classes as the network does, if the data names only classes that the network knows; a number names the
+/// class of that number where the network has no names.
 fn match_classes(data: &mut Dataset, names: &[String]) {
-    let place = |name: &String| names.iter().position(|n| n == name);
+    let place = |name: &String| match names {
+        [] => name.parse().ok(),
+        _ => names.iter().position(|n| n == name),
+    };
     let places: Option<Vec<usize>> = data.class_names().iter().map(place).collect();
     let unknown = data.class_names().iter().find(|n| place(n).is_none());
     match places.filter(|p| !p.is_empty()) {

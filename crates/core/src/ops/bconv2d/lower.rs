@@ -33,7 +33,11 @@ impl Prepared {
         let pa = self.xq.planes();
         let row = &mut lowered[r * pa * self.k..][..pa * self.k];
         if self.whole_pixels() {
-            self.lower_pixels(image, oy, ox, row);
+            if pa == 1 {
+                self.lower_pixels::<true>(image, oy, ox, row);
+            } else {
+                self.lower_pixels::<false>(image, oy, ox, row);
+            }
             return 0;
         }
         row.fill(0);
@@ -66,16 +70,16 @@ impl Prepared {
         whole && self.conv.groups == 1 && self.wq.plane_offset() == 0
     }
 
-    /// Copies runs of pixels, and makes the prefix on the way.
-    fn lower_pixels(&self, image: &[u64], oy: usize, ox: usize, row: &mut [u64]) {
-        let (words, pa) = (self.input.shape.c / 64, self.xq.planes());
+    /// Copies runs of pixels, and makes the prefix on the way. `SINGLE`: the map has one plane, known when compiling.
+    fn lower_pixels<const SINGLE: bool>(&self, image: &[u64], oy: usize, ox: usize, row: &mut [u64]) {
+        let (words, pa) = (self.input.shape.c / 64, if SINGLE { 1 } else { self.xq.planes() });
         let prefix = self.kernels.bgemm.prefix;
         for (p, row) in row.chunks_exact_mut(self.k).enumerate() {
             let (mut done, mut run) = (0, 0);
             self.conv.window.for_each_run(self.input.shape, oy, ox, |tap, taps, pixel| {
                 row[done..tap * words].fill(run);
                 // A single plane of neighbouring pixels is one run of words.
-                let (pieces, n) = if pa == 1 { (1, taps * words) } else { (taps, words) };
+                let (pieces, n) = if SINGLE { (1, taps * words) } else { (taps, words) };
                 for i in 0..pieces {
                     let src = &image[((pixel + i) * pa + p) * words..][..n];
                     let dst = &mut row[(tap + i) * words..][..n];
