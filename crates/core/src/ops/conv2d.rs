@@ -34,7 +34,7 @@ mod with_alloc {
     use crate::cases::{Case, Rng, map};
     use crate::kernels::{Aligned, Kernels, MAX_COLUMNS};
     use crate::model::{Error, Params, Tensor, per_channel};
-    use crate::ops::Op;
+    use crate::ops::{MAX_BLOCK, Op, rows_at_a_time};
     use crate::reference::Values;
     use crate::types::{DType, Quant, ValueType};
     use alloc::vec::Vec;
@@ -83,11 +83,6 @@ mod with_alloc {
         }
         Values::F32(all)
     }
-
-    /// Most rows that are lowered at a time.
-    const MAX_BLOCK: usize = 64;
-    /// Bytes of lowered rows that stay in half of a small L1 cache.
-    const BLOCK_BYTES: usize = 16 * 1024;
 
     /// The op prepared for one machine.
     pub struct Prepared {
@@ -139,7 +134,7 @@ mod with_alloc {
                 k,
                 panels,
                 bias: bias.map_or(vec![0.0; n], <[f32]>::to_vec),
-                block: (BLOCK_BYTES / 4 / k).clamp(gemm.mr, MAX_BLOCK) / gemm.mr * gemm.mr,
+                block: rows_at_a_time(k * 4, gemm.mr),
             }
         }
 

@@ -204,6 +204,16 @@ pub fn cases() -> Vec<crate::cases::Case> {
     .collect()
 }
 
+/// Most rows that a convolution lowers at a time.
+#[cfg(feature = "alloc")]
+const MAX_BLOCK: usize = 64;
+
+/// Rows of `bytes` that a convolution lowers at a time: whole tiles of `mr` that stay in half of a small L1 cache.
+#[cfg(feature = "alloc")]
+fn rows_at_a_time(bytes: usize, mr: usize) -> usize {
+    (16 * 1024 / bytes).clamp(mr, MAX_BLOCK) / mr * mr
+}
+
 /// Refuses everything but floats.
 #[cfg(feature = "alloc")]
 fn floats_only(x: ValueType) -> Result<ValueType, Error> {

@@ -7,15 +7,12 @@ use crate::exec::steps_first;
 use crate::kernels::{Aligned, Kernels, MAX_CHANNELS, MAX_COLUMNS};
 use crate::model::{Params, Tensor};
 use crate::ops::transform::{Transform, affine, level};
+use crate::ops::{MAX_BLOCK, rows_at_a_time};
 use crate::types::{DType, Quant, ValueType};
 use alloc::vec::Vec;
 
-/// Most rows that are lowered at a time.
-const MAX_BLOCK: usize = 64;
 /// Rows that are few, as in a dense layer for one image.
 const FEW_ROWS: usize = 4;
-/// Bytes of lowered rows that stay in half of a small L1 cache.
-const BLOCK_BYTES: usize = 16 * 1024;
 /// Output pixels from which the float kernel beats bit planes on bytes: below, 32 times the weights are read
 /// for too few pixels.
 const FLOAT_PIXELS: usize = 16;
@@ -132,7 +129,7 @@ impl Prepared {
             float_limits: Vec::new(),
             steps: Vec::new(),
             transform: OwnedTransform::new(conv.output, params, n),
-            block: (BLOCK_BYTES / row_bytes).clamp(mr, MAX_BLOCK) / mr * mr,
+            block: rows_at_a_time(row_bytes, mr),
         };
         prepared.panels = match product {
             Product::Float => prepared.pack_floats(&ints),
