@@ -1,7 +1,7 @@
 //! The kernels themselves, on every rung of this machine, against one line of plain Rust each.
 
 use onebit_core::cases::Rng;
-use onebit_core::kernels::{self, Bgemm, Fgemm};
+use onebit_core::kernels::{self, Accumulators, Bgemm, Block, Fgemm, LOWER_SLACK, Limits, Offsets, Pair};
 
 /// Row counts that are one tile, none, and tiles with every rest.
 fn row_counts(mr: usize) -> impl Iterator<Item = usize> {
@@ -39,63 +39,172 @@ fn lower(gemm: &Bgemm, row: &[u64]) -> Vec<u64> {
     row
 }
 
-/// The rows of `a` in one slice, `lda` apart with junk between them, and `b` as a panel `[k][nr]`.
-fn lay_out(gemm: &Bgemm, a: &[Vec<u64>], b: &[Vec<u64>], gap: usize) -> (Vec<u64>, usize, Vec<u64>) {
-    let a: Vec<Vec<u64>> = a.iter().map(|row| lower(gemm, row)).collect();
-    let b: Vec<Vec<u64>> = b.iter().map(|row| lower(gemm, row)).collect();
-    let (k, lda) = (a[0].len(), a[0].len() + gap);
-    let mut rows = vec![0xDEAD_BEEF_0BAD_F00D; (a.len() - 1) * lda + k];
-    for (i, row) in a.iter().enumerate() {
-        rows[i * lda..][..k].copy_from_slice(row);
+/// Planes of rows as columns of `a`, `lda` apart with junk between them, and `b` as `panels` panels `[plane][k][nr]`.
+fn lay_out(gemm: &Bgemm, a: &[Vec<Vec<u64>>], b: &[Vec<Vec<u64>>], lda: usize) -> [Vec<u64>; 2] {
+    let k = gemm.padded(a[0][0].len());
+    let mut columns = vec![0xDEAD_BEEF_0BAD_F00D; a.len() * k * lda];
+    for (p, rows) in a.iter().enumerate() {
+        for (r, row) in rows.iter().enumerate() {
+            for (w, word) in lower(gemm, row).into_iter().enumerate() {
+                columns[(p * k + w) * lda + r] = word;
+            }
+        }
     }
-    let panel = (0..k).flat_map(|kk| b.iter().map(move |row| row[kk])).collect();
-    (rows, lda, panel)
+    let mut panels = Vec::new();
+    for panel in 0..b[0].len() / gemm.nr {
+        for plane in b {
+            let rows: Vec<_> =
+                plane[panel * gemm.nr..][..gemm.nr].iter().map(|row| lower(gemm, row)).collect();
+            panels.extend((0..k).flat_map(|w| rows.iter().map(move |row| row[w])));
+        }
+    }
+    [columns, panels]
 }
 
-fn count(a: &[u64], b: &[u64]) -> u32 {
-    a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
+fn count(a: &[u64], b: &[u64]) -> i64 {
+    a.iter().zip(b).map(|(a, b)| i64::from((a ^ b).count_ones())).sum()
 }
 
-/// Checks counts and bits of one tile.
-fn check_bgemm(rng: &mut Rng, isa: &str, gemm: &Bgemm, rows: usize, words: usize, fill: Fill) {
-    let [a, b] = operands(rng, fill, rows, gemm.nr, words);
-    let what = format!("{} on {isa}, {rows} rows of {words} words, {fill:?}", gemm.name);
-    let want: Vec<u32> = a.iter().flat_map(|a| b.iter().map(|b| count(a, b))).collect();
-    let (lowered, lda, panel) = lay_out(gemm, &a, &b, words % 3);
+/// Checks accumulators, floats and bits of one block: one plane a side, or two with weights 4, 2 and -1.
+fn check_bgemm(rng: &mut Rng, isa: &str, gemm: &Bgemm, rows: usize, words: usize, fill: Fill, planes: usize) {
+    const GUARD: u64 = 0x5A5A_5A5A_5A5A_5A5A;
+    let what = format!("{} on {isa}: {rows} rows of {words} words, {fill:?}, {planes} planes", gemm.name);
+    let panels = 1 + (rows + words) % (64 / gemm.nr).min(3);
+    let n = panels * gemm.nr;
+    let [a, b]: [Vec<_>; 2] = {
+        let both: Vec<_> = (0..planes).map(|_| operands(rng, fill, rows, n, words)).collect();
+        [0, 1].map(|i| both.iter().map(|m| m[i].clone()).collect())
+    };
     let k = gemm.padded(words);
+    let lda = rows + words % 3;
+    let [columns, panel_words] = lay_out(gemm, &a, &b, lda);
+    let pair = |a, b: usize, doublings, negative| Pair { a, b: b * k * gemm.nr, doublings, negative };
+    let pairs = match planes {
+        1 => vec![Pair::SINGLE],
+        _ => {
+            vec![pair(1, 1, 0, rows % 2 == 1), pair(0, 1, 1, false), pair(1, 0, 0, true), pair(0, 0, 1, true)]
+        }
+    };
+    let base: Vec<i64> = (0..rows).map(|r| 17 * r as i64 - 40).collect();
+    let base = if planes == 1 { &[][..] } else { &base[..] };
+    let block = Block {
+        rows,
+        k,
+        a: &columns,
+        lda,
+        plane: k * lda,
+        b: &panel_words,
+        panels,
+        stride: planes * k * gemm.nr,
+        pairs: &pairs,
+        base,
+    };
+    let sum = |r: usize, c: usize| {
+        let mut sum = 0;
+        for p in &pairs {
+            let product = count(&a[p.a][r], &b[p.b / (k * gemm.nr)][c]);
+            sum = (sum << p.doublings) + if p.negative { -product } else { product };
+        }
+        sum - base.get(r).unwrap_or(&0)
+    };
+    // Rows find their constants and outputs in another order than they come, as border classes do.
+    let order: Vec<usize> = (0..rows).map(|r| (r * 7 + 3) % rows.max(1)).collect();
+    let order: Vec<usize> = if order.iter().collect::<std::collections::BTreeSet<_>>().len() == rows {
+        order
+    } else {
+        (0..rows).rev().collect()
+    };
 
-    const GUARD: u32 = 0xA5A5_A5A5;
-    let mut counts = vec![GUARD; rows * gemm.nr + 1];
-    gemm.counts(rows, k, &lowered, lda, &panel, &mut counts);
-    assert_eq!(counts.pop(), Some(GUARD), "{what}: writes behind its tile");
-    assert_eq!(counts, want, "{what}");
+    let half: Vec<i32> = (0..rows * n).map(|_| rng.below(1 << 20) as i32 * 2).collect();
+    let at: Vec<usize> = order.iter().map(|o| o * n).collect();
+    let to: Vec<usize> = order.iter().map(|o| o * n).collect();
+    let acc = Accumulators { half: &half, at: &at, to: &to, shift: (words % 3) as u32 };
+    let want = |r: usize, c: usize| (i64::from(half[at[r] + c]) - (sum(r, c) << acc.shift)) >> 1;
+    let mut ints = vec![GUARD as i32; rows * n + 1];
+    gemm.ints(&block, &acc, &mut ints);
+    assert_eq!(ints.pop(), Some(GUARD as i32), "{what}: writes behind its rows");
+    for r in 0..rows {
+        for c in 0..n {
+            assert_eq!(i64::from(ints[to[r] + c]), want(r, c), "{what}: row {r}, channel {c}");
+        }
+    }
+    // Of very different size, so that a step that is not rounded shows.
+    let constants = [(); 3].map(|()| rough_floats(rng, n));
+    let mut floats = vec![0.5f32; rows * n + 1];
+    gemm.floats(&block, &acc, constants.each_ref().map(|c| &c[..]), &mut floats);
+    assert_eq!(floats.pop(), Some(0.5), "{what}: writes behind its rows");
+    for r in 0..rows {
+        for c in 0..n {
+            let affine = (want(r, c) as f32 - constants[0][c]) * constants[1][c] + constants[2][c];
+            assert_eq!(floats[to[r] + c].to_bits(), affine.to_bits(), "{what}: row {r}, channel {c}");
+        }
+    }
 
-    // Limits around each count find a comparison that is off by one; 0 and the largest are the ends.
+    // Limits around each sum find a comparison that is off by one; the smallest and the largest are the ends.
+    let steps = 3;
     for shift in 0..8 {
-        let limits: Vec<u32> = want
-            .iter()
-            .enumerate()
-            .map(|(i, count)| match (i + shift) % 8 {
-                0 => 0,
-                1 => u32::MAX,
-                2 => *count,
-                3 => count + 1,
-                4 => count.saturating_sub(1),
-                5 => 1 << 31,
-                6 => rng.word() as u32,
-                _ => rng.below(64 * words + 1) as u32,
-            })
-            .collect();
-        // Limits in another order than the rows, as border classes are.
-        let at: Vec<usize> = (0..rows).map(|i| (i * 7 + shift) % rows * gemm.nr).collect();
-        let mut masks = vec![GUARD; rows + 1];
-        gemm.bits(rows, k, &lowered, lda, &panel, &limits, &at, &mut masks);
+        let mut table = vec![0; rows * steps * n];
+        let at: Vec<usize> = order.iter().map(|o| o * steps * n).collect();
+        for r in 0..rows {
+            for i in 0..steps * n {
+                let sum = sum(r, i % n);
+                table[at[r] + i] = match (i + shift) % 8 {
+                    0 => i64::MIN,
+                    1 => i64::MAX,
+                    2 => sum,
+                    3 => sum + 1,
+                    4 => sum - 1,
+                    5 => 1 << 31,
+                    6 => -sum,
+                    _ => rng.below(64 * words + 1) as i64,
+                };
+            }
+        }
+        let to: Vec<usize> = order.iter().map(|o| o * steps).collect();
+        let flips = if n == 64 { rng.word() } else { rng.word() & ((1 << n) - 1) };
+        let mut masks = vec![GUARD; rows * steps + 1];
+        let limits = Limits { table: &table, at: &at, to: &to, steps, step: n, flips };
+        gemm.bits(&block, &limits, &mut masks);
         assert_eq!(masks.pop(), Some(GUARD), "{what}: writes behind its rows");
-        for (i, mask) in masks.iter().enumerate() {
-            let row = &limits[at[i]..][..gemm.nr];
-            let bit = |j: usize| u32::from(want[i * gemm.nr + j] < row[j]) << j;
-            let expected = (0..gemm.nr).map(bit).sum();
-            assert_eq!(*mask, expected, "{what}: row {i} against {row:?}");
+        for r in 0..rows {
+            for s in 0..steps {
+                let bit = |c: usize| u64::from(sum(r, c) < table[at[r] + s * n + c]) << c;
+                let want = (0..n).map(bit).sum::<u64>() ^ flips;
+                assert_eq!(masks[to[r] + s], want, "{what}: row {r}, step {s}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_tell_the_tile() {
+    for rung in kernels::ALL {
+        let gemm = &rung.bgemm;
+        assert_eq!(gemm.name, format!("bgemm_{}x{}_{}", gemm.mr, gemm.nr, rung.isa));
+    }
+}
+
+#[test]
+fn lowered_pixels_are_columns_of_words() {
+    let mut rng = Rng::new(72);
+    for rung in kernels::available() {
+        let gemm = &rung.bgemm;
+        for (n, words) in [(1, 1), (7, 2), (8, 9), (9, 18), (31, 5), (64, 3)] {
+            let reach = 5 * words;
+            let planes: Vec<u64> = (0..11 + reach + n + LOWER_SLACK).map(|_| rng.word()).collect();
+            let of: Vec<usize> = (0..words).map(|w| (w * 7) % words * 5).collect();
+            let (offsets, lda) = (Offsets::new(of.clone()), n + LOWER_SLACK + words % 2);
+            let mut out = vec![1; gemm.padded(words) * lda];
+            let mut sums = vec![100; n + LOWER_SLACK];
+            gemm.lower(n, &offsets, &planes, 11, lda, &mut out, -3, &mut sums);
+            gemm.lower(n, &offsets, &planes, 11, lda, &mut out, 0, &mut []);
+            for i in 0..n {
+                let column: Vec<u64> = of.iter().map(|o| planes[11 + o + i]).collect();
+                for (w, word) in lower(gemm, &column).iter().enumerate() {
+                    assert_eq!(out[w * lda + i], *word, "{}: word {w} of pixel {i} of {n}", gemm.name);
+                }
+                assert_eq!(sums[i], 100 - 3 * count(&column, &vec![0; words]), "{}: {i} of {n}", gemm.name);
+            }
         }
     }
 }
@@ -107,8 +216,9 @@ fn binary_products_of_short_rows_equal_popcounts() {
         for words in 1..=40 {
             for rows in row_counts(rung.bgemm.mr) {
                 for fill in [Fill::Random, Fill::Opposite, Fill::Equal] {
-                    check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, fill);
+                    check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, fill, 1);
                 }
+                check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, Fill::Random, 2);
             }
         }
     }
@@ -122,7 +232,7 @@ fn binary_products_of_long_rows_equal_popcounts() {
         for words in [61, 62, 63, 64, 65, 127, 128, 1023, 1024, 1025, 2047, 4095, 8193, 70_000] {
             for rows in row_counts(rung.bgemm.mr) {
                 for fill in [Fill::Random, Fill::Opposite] {
-                    check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, fill);
+                    check_bgemm(&mut rng, rung.isa, &rung.bgemm, rows, words, fill, 1);
                 }
             }
         }
@@ -185,27 +295,6 @@ fn multiply_add_is_fused_for_every_length() {
 }
 
 #[test]
-fn counts_become_floats_in_three_rounded_steps() {
-    let mut rng = Rng::new(75);
-    for rung in kernels::available() {
-        for n in 0..=40 {
-            let counts: Vec<u32> = (0..n).map(|_| rng.below(1 << 27) as u32).collect();
-            let offsets: Vec<i32> = (0..n).map(|_| rng.below(1 << 28) as i32 - (1 << 27)).collect();
-            let [center, scale, bias] = [(); 3].map(|()| rough_floats(&mut rng, n));
-            let one = |i: usize| {
-                let difference = (offsets[i] - 2 * counts[i] as i32) as f32 - center[i];
-                let product = difference * scale[i];
-                product + bias[i]
-            };
-            let want: Vec<f32> = (0..n).map(one).collect();
-            let mut got = vec![0.0; n];
-            rung.bgemm.affine(&counts, &offsets, [&center, &scale, &bias], &mut got);
-            assert_eq!(bits(&got), bits(&want), "{n} counts on {}", rung.isa);
-        }
-    }
-}
-
-#[test]
 fn floats_are_compared_as_scalars_are() {
     let mut rng = Rng::new(74);
     for rung in kernels::available() {
@@ -257,40 +346,43 @@ fn this_machine_has_the_rungs_that_it_should() {
 }
 
 /// The one-row bit kernel of the best rung, on operands of the given lengths.
-fn bits_of(k: usize, a: usize, b: usize, limits: usize) {
+fn bits_of(a: usize, b: usize, limits: usize, out: usize) {
     let gemm = &kernels::best().bgemm;
-    let (a, b, limits) = (vec![0; a], vec![0; b * gemm.nr], vec![0; limits * gemm.nr]);
-    gemm.bits(1, k, &a, k, &b, &limits, &[0], &mut [0]);
+    let (a, b, table) = (vec![0; a], vec![0; b * gemm.nr], vec![0; limits * gemm.nr]);
+    let (k, pairs) = (4, [Pair::SINGLE]);
+    let block =
+        Block { rows: 1, k, a: &a, lda: 1, plane: k, b: &b, panels: 1, stride: 0, pairs: &pairs, base: &[] };
+    let limits = Limits { table: &table, at: &[0], to: &[0], steps: 1, step: 0, flips: 0 };
+    gemm.bits(&block, &limits, &mut vec![0; out]);
 }
 
 #[test]
 fn operands_of_the_right_length_are_accepted() {
-    bits_of(2, 2, 2, 1);
+    bits_of(4, 4, 1, 1);
 }
 
 #[test]
 #[should_panic]
 fn rows_that_are_too_short_are_refused() {
-    bits_of(4, 3, 4, 1);
+    bits_of(3, 4, 1, 1);
 }
 
 #[test]
 #[should_panic]
 fn panels_that_are_too_short_are_refused() {
-    bits_of(4, 4, 3, 1);
+    bits_of(4, 3, 1, 1);
 }
 
 #[test]
 #[should_panic]
 fn limits_that_are_too_short_are_refused() {
-    bits_of(4, 4, 4, 0);
+    bits_of(4, 4, 0, 1);
 }
 
 #[test]
 #[should_panic]
-fn counts_without_room_are_refused() {
-    let gemm = &kernels::best().bgemm;
-    gemm.counts(1, 2, &[0; 2], 2, &vec![0; 2 * gemm.nr], &mut vec![0; gemm.nr - 1]);
+fn bits_without_room_are_refused() {
+    bits_of(4, 4, 1, 0);
 }
 
 #[test]

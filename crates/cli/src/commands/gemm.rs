@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use onebit::core::bits;
 use onebit::core::exec::Executor;
-use onebit::core::kernels::{Aligned, Kernels};
+use onebit::core::kernels::{Accumulators, Aligned, Block, Kernels, Pair};
 use onebit::core::model::{Model, Node, Params, Tensor};
 use onebit::core::ops::{BDense, Op};
 use onebit::core::types::{DType, Quant, Shape, ValueType};
@@ -144,11 +144,18 @@ pub fn kernel_rate(kernels: &Kernels) -> f64 {
     let (mut a, mut b) = (Aligned::zeroed(gemm.mr * K), Aligned::zeroed(K * gemm.nr));
     fill_rows(&mut a, 64 * K);
     fill_rows(&mut b, 64 * K);
-    let mut counts = vec![0u32; gemm.mr * gemm.nr];
+    let (places, mut sums) = (vec![0; gemm.mr], vec![0i32; gemm.nr]);
+    let half = vec![0; gemm.nr];
+    let acc = Accumulators { half: &half, at: &places, to: &places, shift: 0 };
+    let pairs = [Pair::SINGLE];
     let best = never_fails(latency(Duration::from_millis(200), || {
         for _ in 0..CALLS {
-            gemm.counts(gemm.mr, K, std::hint::black_box(&a), K, &b, &mut counts);
-            std::hint::black_box(&counts);
+            let (rows, lda) = (gemm.mr, gemm.mr);
+            let a = std::hint::black_box(&a[..]);
+            let block =
+                Block { rows, k: K, a, lda, plane: 0, b: &b, panels: 1, stride: 0, pairs: &pairs, base: &[] };
+            gemm.ints(&block, &acc, &mut sums);
+            std::hint::black_box(&sums);
         }
         Ok(())
     }));

@@ -1,6 +1,6 @@
 //! AVX2 with FMA (Haswell, Zen and later): 4 words or 8 floats a vector, popcount by nibble table.
 
-use super::bgemm::{self, Bgemm, BitLanes};
+use super::bgemm::{self, Accumulators, Bgemm, BitLanes, Block, Limits};
 use super::fgemm::{self, Fgemm, FloatLanes};
 use core::arch::x86_64::*;
 
@@ -12,29 +12,48 @@ pub(super) fn available() -> bool {
 }
 
 // 16 registers: a 2 x 8 tile keeps 4 accumulators, 4 parities, the table and the mask without spills.
-pub(super) const BGEMM: Bgemm =
-    Bgemm { name: "bgemm_2x8_avx2", mr: 2, nr: 8, prefix: true, counts, bits, affine };
+const MR: usize = 2;
+const NV: usize = 2;
+pub(super) const BGEMM: Bgemm = Bgemm {
+    name: "bgemm_2x8_avx2",
+    mr: MR,
+    nr: NV * <Avx2 as BitLanes>::LANES,
+    prefix: true,
+    bits,
+    ints,
+    floats,
+    lower,
+};
 pub(super) const FGEMM: Fgemm =
     Fgemm { name: "fgemm_4x16_avx2", fused: true, mr: 4, nr: 16, product, madd, reaches };
 
 #[target_feature(enable = "avx2")]
-unsafe fn counts(rows: usize, k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
-    // SAFETY: bounds are passed on from `Bgemm::counts`; the features are enabled on this function.
-    unsafe { bgemm::counts::<Avx2, 2, 2, true>(rows, k, a, lda, b, out) }
+unsafe fn bits(block: &Block<'_>, limits: &Limits<'_>, out: *mut u64) {
+    // SAFETY: bounds are passed on from `Bgemm::bits`; the features are enabled on this function.
+    unsafe { bgemm::bits::<Avx2, MR, NV, true>(block, limits, out) }
 }
 #[target_feature(enable = "avx2")]
-unsafe fn bits(
-    rows: usize,
-    k: usize,
-    a: *const u64,
+unsafe fn ints(block: &Block<'_>, acc: &Accumulators<'_>, out: *mut i32) {
+    // SAFETY: bounds are passed on from `Bgemm::ints`; the features are enabled on this function.
+    unsafe { bgemm::ints::<Avx2, MR, NV, true>(block, acc, out) }
+}
+#[target_feature(enable = "avx2")]
+unsafe fn floats(block: &Block<'_>, acc: &Accumulators<'_>, constants: [*const f32; 3], out: *mut f32) {
+    // SAFETY: bounds are passed on from `Bgemm::floats`; the features are enabled on this function.
+    unsafe { bgemm::floats::<Avx2, MR, NV, true>(block, acc, constants, out) }
+}
+#[target_feature(enable = "avx2")]
+unsafe fn lower(
+    n: usize,
+    offsets: &[usize],
+    planes: *const u64,
     lda: usize,
-    b: *const u64,
-    limits: *const u32,
-    at: *const usize,
-    out: *mut u32,
+    weight: i64,
+    out: *mut u64,
+    sums: *mut i64,
 ) {
-    // SAFETY: bounds are passed on from `Bgemm::bits`; the features are enabled on this function.
-    unsafe { bgemm::bits::<Avx2, 2, 2, true>(rows, k, a, lda, b, limits, at, out) }
+    // SAFETY: bounds are passed on from `Bgemm::lower`; the features are enabled on this function.
+    unsafe { bgemm::lower::<true>(n, offsets, planes, lda, weight, out, sums) }
 }
 #[target_feature(enable = "avx2,fma")]
 unsafe fn product(rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
@@ -51,18 +70,6 @@ unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
 unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
     // SAFETY: bounds are passed on from `Fgemm::reaches`; the features are enabled on this function.
     unsafe { fgemm::reaches::<Avx2>(n, x, t) }
-}
-
-#[target_feature(enable = "avx2")]
-unsafe fn affine(
-    n: usize,
-    counts: *const u32,
-    offsets: *const i32,
-    constants: [*const f32; 3],
-    out: *mut f32,
-) {
-    // SAFETY: bounds are passed on from `Bgemm::affine`.
-    unsafe { bgemm::affine(n, counts, offsets, constants, out) }
 }
 
 struct Avx2;
@@ -125,25 +132,29 @@ unsafe impl BitLanes for Avx2 {
         unsafe { _mm256_add_epi64(sum, _mm256_sad_epu8(acc, _mm256_setzero_si256())) }
     }
     #[inline(always)]
-    unsafe fn double(sum: __m256i) -> __m256i {
+    unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: the caller guarantees AVX2.
-        unsafe { _mm256_add_epi64(sum, sum) }
+        unsafe { _mm256_add_epi64(a, b) }
     }
     #[inline(always)]
-    unsafe fn store_u32(out: *mut u32, counts: __m256i) {
-        // SAFETY: the caller guarantees AVX2 and room for 4 counts.
+    unsafe fn sub(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_sub_epi64(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn store_i32(out: *mut i32, sums: __m256i) {
+        // SAFETY: the caller guarantees AVX2 and room for 4 sums.
         unsafe {
             let even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
-            let packed = _mm256_permutevar8x32_epi32(counts, even);
+            let packed = _mm256_permutevar8x32_epi32(sums, even);
             _mm_storeu_si128(out.cast(), _mm256_castsi256_si128(packed));
         }
     }
     #[inline(always)]
-    unsafe fn less_than(counts: __m256i, limits: *const u32) -> u32 {
+    unsafe fn less_than(sums: __m256i, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees AVX2 and 4 limits.
         unsafe {
-            let limits = _mm256_cvtepu32_epi64(_mm_loadu_si128(limits.cast()));
-            let less = _mm256_cmpgt_epi64(limits, counts);
+            let less = _mm256_cmpgt_epi64(_mm256_loadu_si256(limits.cast()), sums);
             _mm256_movemask_pd(_mm256_castsi256_pd(less)) as u32
         }
     }

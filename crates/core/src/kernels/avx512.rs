@@ -1,6 +1,6 @@
 //! AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4 and later): 8 words or 16 floats a vector.
 
-use super::bgemm::{self, Bgemm, BitLanes};
+use super::bgemm::{self, Accumulators, Bgemm, BitLanes, Block, Limits};
 use super::fgemm::{self, Fgemm, FloatLanes};
 use core::arch::x86_64::*;
 
@@ -17,29 +17,48 @@ pub(super) fn available() -> bool {
     ));
 }
 
-pub(super) const BGEMM: Bgemm =
-    Bgemm { name: "bgemm_4x16_avx512", mr: 4, nr: 16, prefix: true, counts, bits, affine };
+const MR: usize = 4;
+const NV: usize = 2;
+pub(super) const BGEMM: Bgemm = Bgemm {
+    name: "bgemm_4x16_avx512",
+    mr: MR,
+    nr: NV * <Avx512 as BitLanes>::LANES,
+    prefix: true,
+    bits,
+    ints,
+    floats,
+    lower,
+};
 pub(super) const FGEMM: Fgemm =
     Fgemm { name: "fgemm_4x32_avx512", fused: true, mr: 4, nr: 32, product, madd, reaches };
 
 #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
-unsafe fn counts(rows: usize, k: usize, a: *const u64, lda: usize, b: *const u64, out: *mut u32) {
-    // SAFETY: bounds are passed on from `Bgemm::counts`; the features are enabled on this function.
-    unsafe { bgemm::counts::<Avx512, 4, 2, true>(rows, k, a, lda, b, out) }
+unsafe fn bits(block: &Block<'_>, limits: &Limits<'_>, out: *mut u64) {
+    // SAFETY: bounds are passed on from `Bgemm::bits`; the features are enabled on this function.
+    unsafe { bgemm::bits::<Avx512, MR, NV, true>(block, limits, out) }
 }
 #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
-unsafe fn bits(
-    rows: usize,
-    k: usize,
-    a: *const u64,
+unsafe fn ints(block: &Block<'_>, acc: &Accumulators<'_>, out: *mut i32) {
+    // SAFETY: bounds are passed on from `Bgemm::ints`; the features are enabled on this function.
+    unsafe { bgemm::ints::<Avx512, MR, NV, true>(block, acc, out) }
+}
+#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
+unsafe fn floats(block: &Block<'_>, acc: &Accumulators<'_>, constants: [*const f32; 3], out: *mut f32) {
+    // SAFETY: bounds are passed on from `Bgemm::floats`; the features are enabled on this function.
+    unsafe { bgemm::floats::<Avx512, MR, NV, true>(block, acc, constants, out) }
+}
+#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
+unsafe fn lower(
+    n: usize,
+    offsets: &[usize],
+    planes: *const u64,
     lda: usize,
-    b: *const u64,
-    limits: *const u32,
-    at: *const usize,
-    out: *mut u32,
+    weight: i64,
+    out: *mut u64,
+    sums: *mut i64,
 ) {
-    // SAFETY: bounds are passed on from `Bgemm::bits`; the features are enabled on this function.
-    unsafe { bgemm::bits::<Avx512, 4, 2, true>(rows, k, a, lda, b, limits, at, out) }
+    // SAFETY: bounds are passed on from `Bgemm::lower`; the features are enabled on this function.
+    unsafe { bgemm::lower::<true>(n, offsets, planes, lda, weight, out, sums) }
 }
 #[target_feature(enable = "avx512f")]
 unsafe fn product(rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
@@ -56,18 +75,6 @@ unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
 unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
     // SAFETY: bounds are passed on from `Fgemm::reaches`; the feature is enabled on this function.
     unsafe { fgemm::reaches::<Avx512>(n, x, t) }
-}
-
-#[target_feature(enable = "avx512f,avx512vl")]
-unsafe fn affine(
-    n: usize,
-    counts: *const u32,
-    offsets: *const i32,
-    constants: [*const f32; 3],
-    out: *mut f32,
-) {
-    // SAFETY: bounds are passed on from `Bgemm::affine`.
-    unsafe { bgemm::affine(n, counts, offsets, constants, out) }
 }
 
 struct Avx512;
@@ -120,22 +127,24 @@ unsafe impl BitLanes for Avx512 {
         unsafe { _mm512_add_epi64(sum, acc) }
     }
     #[inline(always)]
-    unsafe fn double(sum: __m512i) -> __m512i {
+    unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512.
-        unsafe { _mm512_add_epi64(sum, sum) }
+        unsafe { _mm512_add_epi64(a, b) }
     }
     #[inline(always)]
-    unsafe fn store_u32(out: *mut u32, counts: __m512i) {
-        // SAFETY: the caller guarantees AVX-512 and room for 8 counts.
-        unsafe { _mm256_storeu_si256(out.cast(), _mm512_cvtepi64_epi32(counts)) }
+    unsafe fn sub(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_sub_epi64(a, b) }
     }
     #[inline(always)]
-    unsafe fn less_than(counts: __m512i, limits: *const u32) -> u32 {
+    unsafe fn store_i32(out: *mut i32, sums: __m512i) {
+        // SAFETY: the caller guarantees AVX-512 and room for 8 sums.
+        unsafe { _mm256_storeu_si256(out.cast(), _mm512_cvtepi64_epi32(sums)) }
+    }
+    #[inline(always)]
+    unsafe fn less_than(sums: __m512i, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees AVX-512 and 8 limits.
-        unsafe {
-            let limits = _mm512_cvtepu32_epi64(_mm256_loadu_si256(limits.cast()));
-            u32::from(_mm512_cmplt_epu64_mask(counts, limits))
-        }
+        unsafe { u32::from(_mm512_cmplt_epi64_mask(sums, _mm512_loadu_si512(limits.cast()))) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Binary GEMM: `count[m][n] = popcount(a[m] ^ b[n])` over rows of words, for one register tile.
+//! Binary GEMM: `popcount(a[m] ^ b[n])` over rows of words, combined over bit planes and handed to a sink.
 //!
 //! Lanes are output channels: a word of `a` is broadcast against a vector of words of as many
 //! channels as it has lanes, so the counts come out in the order in which the next layer's bits
@@ -38,35 +38,137 @@ pub(super) unsafe trait BitLanes {
     unsafe fn add_popcount(acc: Self::Acc, x: Self::V) -> Self::Acc;
     /// `sum + acc`, with 64-bit lanes.
     unsafe fn flush(sum: Self::V, acc: Self::Acc) -> Self::V;
-    /// `2 * sum` in 64-bit lanes.
-    unsafe fn double(sum: Self::V) -> Self::V;
-    /// Stores the lanes as `LANES` 32-bit integers.
-    unsafe fn store_u32(out: *mut u32, counts: Self::V);
-    /// Bit `l` is `counts[l] < limits[l]`.
-    unsafe fn less_than(counts: Self::V, limits: *const u32) -> u32;
+    /// `a + b` in 64-bit lanes.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b` in 64-bit lanes.
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// Stores the low halves of the lanes as `LANES` 32-bit integers.
+    unsafe fn store_i32(out: *mut i32, sums: Self::V);
+    /// Bit `l` is `sums[l] < limits[l]`, signed.
+    unsafe fn less_than(sums: Self::V, limits: *const i64) -> u32;
 }
 
-/// `(rows, k, a, lda, b, out)`
-type CountsFn = unsafe fn(usize, usize, *const u64, usize, *const u64, *mut u32);
-/// `(rows, k, a, lda, b, limits, at, out)`
-type BitsFn = unsafe fn(usize, usize, *const u64, usize, *const u64, *const u32, *const usize, *mut u32);
-/// `(n, counts, offsets, [center, scale, bias], out)`
-type AffineFn = unsafe fn(usize, *const u32, *const i32, [*const f32; 3], *mut f32);
+/// One product of a plane of activations with a plane of weights, in a sum that is built by Horner's rule:
+/// `sum = (sum << doublings) +- popcount(a ^ b)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Plane of activations in [`Block::a`].
+    pub a: usize,
+    /// First word of the plane in each panel of [`Block::b`].
+    pub b: usize,
+    /// Doublings of the sum before this product enters it.
+    pub doublings: u32,
+    /// Whether the product is subtracted.
+    pub negative: bool,
+}
 
-/// Binary GEMM of one instruction set: any number of rows times one panel of weights, in tiles of `mr` rows and
-/// then of one.
+impl Pair {
+    /// The only pair of +1/-1 activations and weights.
+    pub const SINGLE: Pair = Pair { a: 0, b: 0, doublings: 0, negative: false };
+}
+
+/// A block of lowered rows and the neighbouring panels of weights that it is multiplied with.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    /// Rows of activations.
+    pub rows: usize,
+    /// Words of a row of one plane; even for a prefix kernel.
+    pub k: usize,
+    /// Word `w` of row `r` of plane `p` is `a[p * plane + w * lda + r]`: neighbouring rows are neighbours in memory.
+    pub a: &'a [u64],
+    /// Distance of neighbouring words of a row.
+    pub lda: usize,
+    /// Distance of neighbouring planes.
+    pub plane: usize,
+    /// Panels of `[plane][k][nr]` words.
+    pub b: &'a [u64],
+    /// Panels to multiply with, at most 64 channels.
+    pub panels: usize,
+    /// Words from one panel to the next.
+    pub stride: usize,
+    /// What the sum is made of; at least one product.
+    pub pairs: &'a [Pair],
+    /// Taken from the sums of each row, or empty.
+    pub base: &'a [i64],
+}
+
+/// Turns sums into bits: bit `c` of `out[to[r] + s]` is `sum[r][c] < table[at[r] + s * step + c]`, or its opposite where
+/// bit `c` of `flips` is set; `c` counts through all panels of the block.
+#[derive(Clone, Copy)]
+pub struct Limits<'a> {
+    /// Exclusive limits.
+    pub table: &'a [i64],
+    /// Place of the first limit of each row.
+    pub at: &'a [usize],
+    /// Place of the first output word of each row.
+    pub to: &'a [usize],
+    /// Limits of each channel, and output words of each row.
+    pub steps: usize,
+    /// Distance of neighbouring steps in the table.
+    pub step: usize,
+    /// Bits that are inverted.
+    pub flips: u64,
+}
+
+/// Turns sums into accumulators: `out[to[r] + c] = (half[at[r] + c] - (sum[r][c] << shift)) >> 1`. Whole panels are
+/// stored.
+#[derive(Clone, Copy)]
+pub struct Accumulators<'a> {
+    /// Twice what an accumulator is when its sum is 0.
+    pub half: &'a [i32],
+    /// Place of the first constant of each row.
+    pub at: &'a [usize],
+    /// Place of the first output of each row.
+    pub to: &'a [usize],
+    /// Twice the weight of a sum is `1 << shift`.
+    pub shift: u32,
+}
+
+type BitsFn = unsafe fn(&Block<'_>, &Limits<'_>, *mut u64);
+type IntsFn = unsafe fn(&Block<'_>, &Accumulators<'_>, *mut i32);
+/// The constants are center, scale and bias of each channel of the block.
+type FloatsFn = unsafe fn(&Block<'_>, &Accumulators<'_>, [*const f32; 3], *mut f32);
+/// `(n, offsets, planes, lda, prefix, sum_weight, out, sums)`, see [`Bgemm::lower`].
+type LowerFn = unsafe fn(usize, &[usize], *const u64, usize, i64, *mut u64, *mut i64);
+
+/// Binary GEMM of one instruction set: any number of rows times neighbouring panels of weights, in tiles of `mr`
+/// rows and then of one.
 pub struct Bgemm {
     /// Name, the same in benches and docs.
     pub name: &'static str,
     /// Rows of a register tile.
     pub mr: usize,
-    /// Channels of a tile: a panel of weights is `[k][nr]` words.
+    /// Channels of a tile: a panel of weights is `[k][nr]` words for each plane.
     pub nr: usize,
     /// True when operands are prefix-XORed along K and K is even.
     pub prefix: bool,
-    pub(super) counts: CountsFn,
     pub(super) bits: BitsFn,
-    pub(super) affine: AffineFn,
+    pub(super) ints: IntsFn,
+    pub(super) floats: FloatsFn,
+    pub(super) lower: LowerFn,
+}
+
+/// Words behind the end that [`Bgemm::lower`] may read and write.
+pub const LOWER_SLACK: usize = 7;
+
+/// Where the words of a lowered row come from, relative to its pixel.
+#[cfg(feature = "alloc")]
+pub struct Offsets {
+    of: alloc::vec::Vec<usize>,
+    largest: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl Offsets {
+    /// Offsets of the words of a row.
+    pub fn new(of: alloc::vec::Vec<usize>) -> Self {
+        let largest = of.iter().copied().max().unwrap_or(0);
+        Offsets { of, largest }
+    }
+    /// Words of a row.
+    pub fn words(&self) -> usize {
+        self.of.len()
+    }
 }
 
 impl Bgemm {
@@ -75,78 +177,103 @@ impl Bgemm {
         if self.prefix { k.next_multiple_of(2) } else { k }
     }
 
-    /// `out[i * nr + j] = popcount(a[i] ^ b[j])` for `rows` rows of `a`.
+    /// Multiplies and compares, see [`Limits`]. Padded channels of the last panel need limits, too.
+    #[inline]
+    pub fn bits(&self, block: &Block<'_>, limits: &Limits<'_>, out: &mut [u64]) {
+        let n = self.check(block);
+        assert!(n <= 64 && limits.steps > 0);
+        let reach = (limits.steps - 1) * limits.step + n;
+        check_places(block.rows, limits.at, limits.table.len(), reach);
+        check_places(block.rows, limits.to, out.len(), limits.steps);
+        // SAFETY: a `Bgemm` is only reachable through `available()`, so the CPU has its instructions; `check` bounds
+        // what is read of the block, `check_places` the limits and outputs of every row.
+        unsafe { (self.bits)(block, limits, out.as_mut_ptr()) }
+    }
+
+    /// Multiplies and stores accumulators, see [`Accumulators`].
+    #[inline]
+    pub fn ints(&self, block: &Block<'_>, acc: &Accumulators<'_>, out: &mut [i32]) {
+        self.check_accumulators(block, acc, out.len());
+        // SAFETY: as in `bits`; `check_accumulators` bounds the constants and outputs of every row.
+        unsafe { (self.ints)(block, acc, out.as_mut_ptr()) }
+    }
+
+    /// Multiplies and stores `(acc - center[c]) * scale[c] + bias[c]`, each float step rounded. The constants are
+    /// those of the channels of the block, padded to whole panels.
+    #[inline]
+    pub fn floats(&self, block: &Block<'_>, acc: &Accumulators<'_>, constants: [&[f32]; 3], out: &mut [f32]) {
+        let n = self.check_accumulators(block, acc, out.len());
+        assert!(constants.iter().all(|c| c.len() >= n));
+        // SAFETY: as in `ints`; every constant has an element for each channel of the block.
+        unsafe { (self.floats)(block, acc, constants.map(<[f32]>::as_ptr), out.as_mut_ptr()) }
+    }
+
+    /// Lowers `n` neighbouring pixels to columns of `out`: word `w` of pixel `i` is
+    /// `planes[at + offsets[w] + i]`, and goes to `out[w * lda + i]` (prefix-XORed where the kernel wants that). Adds
+    /// `weight` times the number of set bits of each pixel to `sums[i]` where `sums` is not empty.
     ///
-    /// `a` is rows of `k` words, `lda` apart; `b` is one panel `[k][nr]`. Both are padded and, for a
-    /// prefix kernel, prefix-XORed.
+    /// Works on 8 pixels at a time, so up to [`LOWER_SLACK`] words behind the last one are read and overwritten.
+    #[cfg(feature = "alloc")]
     #[inline]
-    pub fn counts(&self, rows: usize, k: usize, a: &[u64], lda: usize, b: &[u64], out: &mut [u32]) {
-        self.check(rows, k, a, lda, b);
-        assert!(out.len() >= rows * self.nr);
-        // SAFETY: a `Bgemm` is only reachable through `available()`, so the CPU has its instructions;
-        // `check` and the assertion above bound every access: a[(rows-1)*lda + k-1], b[k*nr-1], out[rows*nr-1].
-        unsafe { (self.counts)(rows, k, a.as_ptr(), lda, b.as_ptr(), out.as_mut_ptr()) }
-    }
-
-    /// Bit `j` of `out[i]` is `popcount(a[i] ^ b[j]) < limits[at[i] + j]`, for `j` in `0..nr` and `rows` rows of `a`.
-    #[inline]
-    pub fn bits(
+    pub fn lower(
         &self,
-        rows: usize,
-        k: usize,
-        a: &[u64],
+        n: usize,
+        offsets: &Offsets,
+        planes: &[u64],
+        at: usize,
         lda: usize,
-        b: &[u64],
-        limits: &[u32],
-        at: &[usize],
-        out: &mut [u32],
+        out: &mut [u64],
+        weight: i64,
+        sums: &mut [i64],
     ) {
-        self.check(rows, k, a, lda, b);
-        assert!(at.len() >= rows && out.len() >= rows);
-        let last = limits.len().checked_sub(self.nr).expect("limits for a panel");
-        assert!(at[..rows].iter().all(|at| *at <= last));
-        // SAFETY: as in `counts`; the assertions bound at[rows-1], limits[at[i]+nr-1] and out[rows-1].
+        let (k, whole) = (self.padded(offsets.of.len()), n.next_multiple_of(8));
+        assert!(n > 0 && k > 0 && planes.len() >= at + offsets.largest + whole);
+        assert!(out.len() >= (k - 1) * lda + whole && (sums.is_empty() || sums.len() >= whole));
+        let sums = if sums.is_empty() { core::ptr::null_mut() } else { sums.as_mut_ptr() };
+        // SAFETY: reachable only on a CPU with these instructions; the assertions bound every access:
+        // planes[at + largest + whole - 1], out[(k - 1) * lda + whole - 1], sums[whole - 1].
         unsafe {
-            let (limits, at) = (limits.as_ptr(), at.as_ptr());
-            (self.bits)(rows, k, a.as_ptr(), lda, b.as_ptr(), limits, at, out.as_mut_ptr());
+            (self.lower)(n, &offsets.of, planes.as_ptr().add(at), lda, weight, out.as_mut_ptr(), sums);
         }
     }
 
-    /// `out[j] = ((offsets[j] - 2 * counts[j]) - center[j]) * scale[j] + bias[j]`, each float step rounded.
+    /// Bounds all that is read of a block; its number of channels.
     #[inline]
-    pub fn affine(
-        &self,
-        counts: &[u32],
-        offsets: &[i32],
-        [center, scale, bias]: [&[f32]; 3],
-        out: &mut [f32],
-    ) {
-        let n = out.len();
-        assert!(counts.len() >= n && offsets.len() >= n);
-        assert!(center.len() >= n && scale.len() >= n && bias.len() >= n);
-        // SAFETY: reachable only on a CPU with these instructions; every slice has at least `n` elements.
-        unsafe {
-            let constants = [center.as_ptr(), scale.as_ptr(), bias.as_ptr()];
-            (self.affine)(n, counts.as_ptr(), offsets.as_ptr(), constants, out.as_mut_ptr());
-        }
+    fn check(&self, block: &Block<'_>) -> usize {
+        let Block { rows, k, a, lda, plane, b, panels, stride, pairs, base } = *block;
+        assert!(rows > 0 && k > 0 && panels > 0 && (!self.prefix || k.is_multiple_of(2)));
+        assert!(!pairs.is_empty() && (base.is_empty() || base.len() >= rows));
+        let (reach_a, reach_b) = ((k - 1) * lda + rows, (panels - 1) * stride + k * self.nr);
+        assert!(pairs.iter().all(|p| p.a * plane + reach_a <= a.len() && p.b + reach_b <= b.len()));
+        panels * self.nr
     }
 
     #[inline]
-    fn check(&self, rows: usize, k: usize, a: &[u64], lda: usize, b: &[u64]) {
-        assert!(rows > 0 && k > 0 && (!self.prefix || k.is_multiple_of(2)));
-        assert!(a.len() >= (rows - 1) * lda + k && b.len() >= k * self.nr);
+    fn check_accumulators(&self, block: &Block<'_>, acc: &Accumulators<'_>, out: usize) -> usize {
+        let n = self.check(block);
+        assert!(acc.shift < 32);
+        check_places(block.rows, acc.at, acc.half.len(), n);
+        check_places(block.rows, acc.to, out, n);
+        n
     }
 }
 
-/// Counts of an `MR x (NV * LANES)` tile, in 64-bit lanes.
+/// Checks that `reach` elements behind every place of the first `rows` lie inside `len`.
+#[inline]
+fn check_places(rows: usize, places: &[usize], len: usize, reach: usize) {
+    let last = len.checked_sub(reach).expect("a table for every channel");
+    assert!(places[..rows].iter().all(|place| *place <= last));
+}
+
+/// Counts of an `MR x (NV * LANES)` tile of one pair of planes, in 64-bit lanes.
 #[inline(always)]
-unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
     k: usize,
     a: *const u64,
     lda: usize,
     b: *const u64,
 ) -> [[L::V; NV]; MR] {
-    // SAFETY: the caller guarantees the instruction set and rows of `k` words (see `Bgemm::counts`).
+    // SAFETY: the caller guarantees the instruction set and rows of `k` words (see `Bgemm::check`).
     unsafe {
         let mut sum = [[L::zero(); NV]; MR];
         let mut y = [[L::zero(); NV]; MR];
@@ -160,14 +287,14 @@ unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool
             // Two steps per turn: the running parities of one feed the other without register moves.
             for _ in 0..run / 2 {
                 one_step::<L, MR, NV, PREFIX>(a, lda, b, &mut acc, &mut y);
-                let (a2, b2) = (a.add(step), b.add(step * NV * L::LANES));
+                let (a2, b2) = (a.add(step * lda), b.add(step * NV * L::LANES));
                 one_step::<L, MR, NV, PREFIX>(a2, lda, b2, &mut acc, &mut y);
-                a = a.add(2 * step);
+                a = a.add(2 * step * lda);
                 b = b.add(2 * step * NV * L::LANES);
             }
             if run % 2 == 1 {
                 one_step::<L, MR, NV, PREFIX>(a, lda, b, &mut acc, &mut y);
-                a = a.add(step);
+                a = a.add(step * lda);
                 b = b.add(step * NV * L::LANES);
             }
             for i in 0..MR {
@@ -180,7 +307,7 @@ unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool
             for i in 0..MR {
                 for j in 0..NV {
                     let parity = L::add_popcount(L::acc_zero(), y[i][j]);
-                    sum[i][j] = L::flush(L::double(sum[i][j]), parity);
+                    sum[i][j] = L::flush(L::add(sum[i][j], sum[i][j]), parity);
                 }
             }
         }
@@ -196,7 +323,7 @@ unsafe fn one_step<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: 
     acc: &mut [[L::Acc; NV]; MR],
     y: &mut [[L::V; NV]; MR],
 ) {
-    // SAFETY: called by `tile` for words that its caller has bounded.
+    // SAFETY: called by `counts` for words that its caller has bounded.
     unsafe {
         let mut b1 = [L::zero(); NV];
         let mut b2 = [L::zero(); NV];
@@ -207,9 +334,9 @@ unsafe fn one_step<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: 
             }
         }
         for i in 0..MR {
-            let a1 = L::splat(*a.add(i * lda));
+            let a1 = L::splat(*a.add(i));
             if PREFIX {
-                let a2 = L::splat(*a.add(i * lda + 1));
+                let a2 = L::splat(*a.add(lda + i));
                 for j in 0..NV {
                     let y1 = L::xor(a1, b1[j]);
                     let y2 = L::xor(a2, b2[j]);
@@ -225,39 +352,74 @@ unsafe fn one_step<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: 
     }
 }
 
-/// See [`Bgemm::counts`].
+/// Sums of a tile over all pairs of planes, less the base of each row.
 #[inline(always)]
-pub(super) unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
-    rows: usize,
-    k: usize,
-    a: *const u64,
-    lda: usize,
-    b: *const u64,
-    out: *mut u32,
-) {
-    // SAFETY: the caller bounds `a`, `b` and `out` (see `Bgemm::counts`).
+unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    block: &Block<'_>,
+    row: usize,
+    panel: usize,
+) -> [[L::V; NV]; MR] {
+    // SAFETY: the caller guarantees that the tile lies inside a block that `Bgemm::check` has accepted.
     unsafe {
-        let mut r = 0;
-        while r < rows {
-            let (a, out) = (a.add(r * lda), out.add(r * NV * L::LANES));
-            if r + MR <= rows {
-                store::<L, MR, NV>(tile::<L, MR, NV, PREFIX>(k, a, lda, b), out);
-                r += MR;
-            } else {
-                store::<L, 1, NV>(tile::<L, 1, NV, PREFIX>(k, a, lda, b), out);
-                r += 1;
+        let (a, b) = (block.a.as_ptr().add(row), block.b.as_ptr().add(panel * block.stride));
+        let mut sum = [[L::zero(); NV]; MR];
+        for (i, pair) in block.pairs.iter().enumerate() {
+            let count =
+                counts::<L, MR, NV, PREFIX>(block.k, a.add(pair.a * block.plane), block.lda, b.add(pair.b));
+            if i == 0 && !pair.negative {
+                sum = count;
+                continue;
+            }
+            for i in 0..MR {
+                for j in 0..NV {
+                    let mut s = sum[i][j];
+                    for _ in 0..pair.doublings {
+                        s = L::add(s, s);
+                    }
+                    sum[i][j] = if pair.negative { L::sub(s, count[i][j]) } else { L::add(s, count[i][j]) };
+                }
             }
         }
+        if !block.base.is_empty() {
+            for i in 0..MR {
+                let base = L::splat(*block.base.as_ptr().add(row + i) as u64);
+                for j in 0..NV {
+                    sum[i][j] = L::sub(sum[i][j], base);
+                }
+            }
+        }
+        sum
     }
 }
 
+/// What becomes of the sums of one row and one panel.
+trait Sink<L: BitLanes, const NV: usize> {
+    /// # Safety
+    /// The row and the panel must be inside the block whose sink the caller has bounded.
+    unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]);
+}
+
+/// Hands the sums of every row and every panel to the sink.
 #[inline(always)]
-unsafe fn store<L: BitLanes, const MR: usize, const NV: usize>(sum: [[L::V; NV]; MR], out: *mut u32) {
-    // SAFETY: called by `counts` for a tile that its caller has bounded.
-    unsafe {
-        for i in 0..MR {
-            for j in 0..NV {
-                L::store_u32(out.add((i * NV + j) * L::LANES), sum[i][j]);
+unsafe fn multiply<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    block: &Block<'_>,
+    sink: impl Sink<L, NV>,
+) {
+    for panel in 0..block.panels {
+        let mut row = 0;
+        while row < block.rows {
+            // SAFETY: the caller guarantees the instruction set and a block that `Bgemm::check` has accepted.
+            unsafe {
+                if row + MR <= block.rows {
+                    let sums = tile::<L, MR, NV, PREFIX>(block, row, panel);
+                    for i in 0..MR {
+                        sink.put(row + i, panel, sums[i]);
+                    }
+                    row += MR;
+                } else {
+                    sink.put(row, panel, tile::<L, 1, NV, PREFIX>(block, row, panel)[0]);
+                    row += 1;
+                }
             }
         }
     }
@@ -266,70 +428,159 @@ unsafe fn store<L: BitLanes, const MR: usize, const NV: usize>(sum: [[L::V; NV];
 /// See [`Bgemm::bits`].
 #[inline(always)]
 pub(super) unsafe fn bits<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
-    rows: usize,
-    k: usize,
-    a: *const u64,
-    lda: usize,
-    b: *const u64,
-    limits: *const u32,
-    at: *const usize,
-    out: *mut u32,
+    block: &Block<'_>,
+    limits: &Limits<'_>,
+    out: *mut u64,
 ) {
-    // SAFETY: the caller bounds `a`, `b`, `limits`, `at` and `out` (see `Bgemm::bits`).
-    unsafe {
-        let mut r = 0;
-        while r < rows {
-            let (a, at, out) = (a.add(r * lda), at.add(r), out.add(r));
-            if r + MR <= rows {
-                compare::<L, MR, NV>(tile::<L, MR, NV, PREFIX>(k, a, lda, b), limits, at, out);
-                r += MR;
-            } else {
-                compare::<L, 1, NV>(tile::<L, 1, NV, PREFIX>(k, a, lda, b), limits, at, out);
-                r += 1;
+    // SAFETY: the caller bounds the block, the limits and the outputs (see `Bgemm::bits`).
+    unsafe { multiply::<L, MR, NV, PREFIX>(block, ToBits(limits, out)) }
+}
+
+struct ToBits<'a>(&'a Limits<'a>, *mut u64);
+
+impl<L: BitLanes, const NV: usize> Sink<L, NV> for ToBits<'_> {
+    #[inline(always)]
+    unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]) {
+        let ToBits(limits, out) = *self;
+        // SAFETY: `Bgemm::bits` bounds the limits and outputs of every row.
+        unsafe {
+            let first = panel * NV * L::LANES;
+            let table = limits.table.as_ptr().add(*limits.at.as_ptr().add(row) + first);
+            let out = out.add(*limits.to.as_ptr().add(row));
+            for step in 0..limits.steps {
+                let mut mask = 0;
+                for j in 0..NV {
+                    let limit = table.add(step * limits.step + j * L::LANES);
+                    mask |= u64::from(L::less_than(sums[j], limit)) << (j * L::LANES);
+                }
+                // Later panels add their bits to what the first one has written.
+                let before = if panel == 0 { limits.flips } else { *out.add(step) };
+                *out.add(step) = before ^ mask << first;
             }
         }
     }
 }
 
+/// See [`Bgemm::ints`].
 #[inline(always)]
-unsafe fn compare<L: BitLanes, const MR: usize, const NV: usize>(
-    sum: [[L::V; NV]; MR],
-    limits: *const u32,
-    at: *const usize,
-    out: *mut u32,
+pub(super) unsafe fn ints<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    block: &Block<'_>,
+    acc: &Accumulators<'_>,
+    out: *mut i32,
 ) {
-    // SAFETY: called by `bits` for a tile that its caller has bounded.
-    unsafe {
-        for i in 0..MR {
-            let limits = limits.add(*at.add(i));
-            let mut mask = 0;
-            for j in 0..NV {
-                mask |= L::less_than(sum[i][j], limits.add(j * L::LANES)) << (j * L::LANES);
+    // SAFETY: the caller bounds the block, the constants and the outputs (see `Bgemm::ints`).
+    unsafe { multiply::<L, MR, NV, PREFIX>(block, ToInts(acc, out)) }
+}
+
+struct ToInts<'a>(&'a Accumulators<'a>, *mut i32);
+
+impl<L: BitLanes, const NV: usize> Sink<L, NV> for ToInts<'_> {
+    #[inline(always)]
+    unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]) {
+        let ToInts(acc, out) = *self;
+        // SAFETY: `Bgemm::ints` bounds the constants and outputs of every row.
+        unsafe {
+            let nr = NV * L::LANES;
+            let values = accumulators::<L, NV>(acc, row, panel, sums);
+            let out = out.add(*acc.to.as_ptr().add(row) + panel * nr);
+            for c in 0..nr {
+                *out.add(c) = values[c];
             }
-            *out.add(i) = mask;
         }
     }
 }
 
-/// See [`Bgemm::affine`]. Plain code: compiled with the instruction set of the caller, it becomes vectors.
+/// See [`Bgemm::floats`].
 #[inline(always)]
-pub(super) unsafe fn affine(
-    n: usize,
-    counts: *const u32,
-    offsets: *const i32,
+pub(super) unsafe fn floats<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    block: &Block<'_>,
+    acc: &Accumulators<'_>,
     constants: [*const f32; 3],
     out: *mut f32,
 ) {
-    // SAFETY: the caller guarantees `n` elements behind each pointer (see `Bgemm::affine`), and `out` is a
-    // unique slice there.
+    // SAFETY: the caller bounds the block, the constants and the outputs (see `Bgemm::floats`).
+    unsafe { multiply::<L, MR, NV, PREFIX>(block, ToFloats(acc, constants, out)) }
+}
+
+struct ToFloats<'a>(&'a Accumulators<'a>, [*const f32; 3], *mut f32);
+
+impl<L: BitLanes, const NV: usize> Sink<L, NV> for ToFloats<'_> {
+    #[inline(always)]
+    unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]) {
+        let ToFloats(acc, constants, out) = *self;
+        // SAFETY: `Bgemm::floats` bounds the constants and outputs of every row.
+        unsafe {
+            let nr = NV * L::LANES;
+            let values = accumulators::<L, NV>(acc, row, panel, sums);
+            let [center, scale, bias] = constants.map(|c| c.add(panel * nr));
+            let out = out.add(*acc.to.as_ptr().add(row) + panel * nr);
+            for c in 0..nr {
+                let (center, scale, bias) = (*center.add(c), *scale.add(c), *bias.add(c));
+                *out.add(c) = transform::affine(values[c] as f32, center, scale, bias);
+            }
+        }
+    }
+}
+
+/// The accumulators of one row and panel, see [`Accumulators`].
+#[inline(always)]
+unsafe fn accumulators<L: BitLanes, const NV: usize>(
+    acc: &Accumulators<'_>,
+    row: usize,
+    panel: usize,
+    sums: [L::V; NV],
+) -> [i32; MAX_CHANNELS] {
+    // SAFETY: the caller bounds the constants of every row and panel; a panel has at most `MAX_CHANNELS` channels.
     unsafe {
-        let (counts, offsets) =
-            (core::slice::from_raw_parts(counts, n), core::slice::from_raw_parts(offsets, n));
-        let [center, scale, bias] = constants.map(|p| core::slice::from_raw_parts(p, n));
-        let out = core::slice::from_raw_parts_mut(out, n);
-        for i in 0..n {
-            let acc = offsets[i].wrapping_sub((counts[i] as i32).wrapping_mul(2));
-            out[i] = transform::affine(acc as f32, center[i], scale[i], bias[i]);
+        let nr = NV * L::LANES;
+        let half = acc.half.as_ptr().add(*acc.at.as_ptr().add(row) + panel * nr);
+        let mut values = [0i32; MAX_CHANNELS];
+        for j in 0..NV {
+            L::store_i32(values.as_mut_ptr().add(j * L::LANES), sums[j]);
+        }
+        for c in 0..nr {
+            values[c] = (*half.add(c)).wrapping_sub(values[c] << acc.shift) >> 1;
+        }
+        values
+    }
+}
+
+/// See [`Bgemm::lower`]. Plain code: compiled with the instruction set of the caller, it becomes vectors.
+#[inline(always)]
+pub(super) unsafe fn lower<const PREFIX: bool>(
+    n: usize,
+    offsets: &[usize],
+    planes: *const u64,
+    lda: usize,
+    weight: i64,
+    out: *mut u64,
+    sums: *mut i64,
+) {
+    // SAFETY: the caller bounds the planes, the output and the sums (see `Bgemm::lower`).
+    unsafe {
+        for first in (0..n).step_by(8) {
+            let (planes, out) = (planes.add(first), out.add(first));
+            let mut run = [0u64; 8];
+            for (w, offset) in offsets.iter().enumerate() {
+                let from: &[u64; 8] = &*planes.add(*offset).cast();
+                let to: &mut [u64; 8] = &mut *out.add(w * lda).cast();
+                for i in 0..8 {
+                    run[i] = if PREFIX { run[i] ^ from[i] } else { from[i] };
+                }
+                *to = run;
+            }
+            if PREFIX && offsets.len() % 2 == 1 {
+                *out.add(offsets.len() * lda).cast() = run;
+            }
+            if !sums.is_null() {
+                let sums: &mut [i64; 8] = &mut *sums.add(first).cast();
+                for offset in offsets {
+                    let from: &[u64; 8] = &*planes.add(*offset).cast();
+                    for i in 0..8 {
+                        sums[i] += weight * i64::from(from[i].count_ones());
+                    }
+                }
+            }
         }
     }
 }

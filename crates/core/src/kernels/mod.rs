@@ -20,7 +20,9 @@ mod simd128;
 
 #[cfg(feature = "alloc")]
 pub use aligned::Aligned;
-pub use bgemm::{Bgemm, MAX_CHANNELS};
+#[cfg(feature = "alloc")]
+pub use bgemm::Offsets;
+pub use bgemm::{Accumulators, Bgemm, Block, LOWER_SLACK, Limits, MAX_CHANNELS, Pair};
 pub use fgemm::{Fgemm, MAX_COLUMNS};
 
 /// The kernels of one instruction set.

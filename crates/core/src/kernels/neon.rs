@@ -9,14 +9,17 @@ pub(super) fn available() -> bool {
 }
 
 // 32 registers: a 4 x 4 tile keeps 8 accumulators and 8 parities without spills.
+const MR: usize = 4;
+const NV: usize = 2;
 pub(super) const BGEMM: Bgemm = Bgemm {
     name: "bgemm_4x4_neon",
-    mr: 4,
-    nr: 4,
+    mr: MR,
+    nr: NV * <Neon as BitLanes>::LANES,
     prefix: true,
-    counts: bgemm::counts::<Neon, 4, 2, true>,
-    bits: bgemm::bits::<Neon, 4, 2, true>,
-    affine: bgemm::affine,
+    bits: bgemm::bits::<Neon, MR, NV, true>,
+    ints: bgemm::ints::<Neon, MR, NV, true>,
+    floats: bgemm::floats::<Neon, MR, NV, true>,
+    lower: bgemm::lower::<true>,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x16_neon",
@@ -80,20 +83,25 @@ unsafe impl BitLanes for Neon {
         unsafe { vpadalq_u32(sum, vpaddlq_u16(vpaddlq_u8(acc))) }
     }
     #[inline(always)]
-    unsafe fn double(sum: uint64x2_t) -> uint64x2_t {
+    unsafe fn add(a: uint64x2_t, b: uint64x2_t) -> uint64x2_t {
         // SAFETY: the caller guarantees NEON.
-        unsafe { vaddq_u64(sum, sum) }
+        unsafe { vaddq_u64(a, b) }
     }
     #[inline(always)]
-    unsafe fn store_u32(out: *mut u32, counts: uint64x2_t) {
-        // SAFETY: the caller guarantees room for 2 counts.
-        unsafe { vst1_u32(out, vmovn_u64(counts)) }
+    unsafe fn sub(a: uint64x2_t, b: uint64x2_t) -> uint64x2_t {
+        // SAFETY: the caller guarantees NEON.
+        unsafe { vsubq_u64(a, b) }
     }
     #[inline(always)]
-    unsafe fn less_than(counts: uint64x2_t, limits: *const u32) -> u32 {
+    unsafe fn store_i32(out: *mut i32, sums: uint64x2_t) {
+        // SAFETY: the caller guarantees room for 2 sums.
+        unsafe { vst1_u32(out.cast(), vmovn_u64(sums)) }
+    }
+    #[inline(always)]
+    unsafe fn less_than(sums: uint64x2_t, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees 2 limits.
         unsafe {
-            let less = vcltq_u64(counts, vmovl_u32(vld1_u32(limits)));
+            let less = vcltq_s64(vreinterpretq_s64_u64(sums), vld1q_s64(limits));
             (vgetq_lane_u64::<0>(less) & 1 | vgetq_lane_u64::<1>(less) & 2) as u32
         }
     }

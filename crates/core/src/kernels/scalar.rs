@@ -3,14 +3,17 @@
 use super::bgemm::{self, Bgemm, BitLanes};
 use super::fgemm::{self, Fgemm, FloatLanes};
 
+const MR: usize = 4;
+const NV: usize = 1;
 pub(super) const BGEMM: Bgemm = Bgemm {
     name: "bgemm_4x1_scalar",
-    mr: 4,
-    nr: 1,
+    mr: MR,
+    nr: NV * <Scalar as BitLanes>::LANES,
     prefix: false,
-    counts: bgemm::counts::<Scalar, 4, 1, false>,
-    bits: bgemm::bits::<Scalar, 4, 1, false>,
-    affine: bgemm::affine,
+    bits: bgemm::bits::<Scalar, MR, NV, false>,
+    ints: bgemm::ints::<Scalar, MR, NV, false>,
+    floats: bgemm::floats::<Scalar, MR, NV, false>,
+    lower: bgemm::lower::<false>,
 };
 pub(super) const FGEMM: Fgemm = Fgemm {
     name: "fgemm_4x1_scalar",
@@ -73,18 +76,22 @@ unsafe impl BitLanes for Scalar {
         sum + acc
     }
     #[inline(always)]
-    unsafe fn double(sum: u64) -> u64 {
-        2 * sum
+    unsafe fn add(a: u64, b: u64) -> u64 {
+        a.wrapping_add(b)
     }
     #[inline(always)]
-    unsafe fn store_u32(out: *mut u32, counts: u64) {
-        // SAFETY: the caller guarantees room for one count.
-        unsafe { *out = counts as u32 }
+    unsafe fn sub(a: u64, b: u64) -> u64 {
+        a.wrapping_sub(b)
     }
     #[inline(always)]
-    unsafe fn less_than(counts: u64, limits: *const u32) -> u32 {
+    unsafe fn store_i32(out: *mut i32, sums: u64) {
+        // SAFETY: the caller guarantees room for one sum.
+        unsafe { *out = sums as i32 }
+    }
+    #[inline(always)]
+    unsafe fn less_than(sums: u64, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees one limit.
-        unsafe { u32::from(counts < u64::from(*limits)) }
+        unsafe { u32::from((sums as i64) < *limits) }
     }
 }
 

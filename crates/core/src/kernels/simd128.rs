@@ -7,14 +7,17 @@ use super::bgemm::{self, Bgemm, BitLanes};
 use super::fgemm::Fgemm;
 use core::arch::wasm32::*;
 
+const MR: usize = 4;
+const NV: usize = 2;
 pub(super) const BGEMM: Bgemm = Bgemm {
     name: "bgemm_4x4_simd128",
-    mr: 4,
-    nr: 4,
+    mr: MR,
+    nr: NV * <Simd128 as BitLanes>::LANES,
     prefix: true,
-    counts: bgemm::counts::<Simd128, 4, 2, true>,
-    bits: bgemm::bits::<Simd128, 4, 2, true>,
-    affine: bgemm::affine,
+    bits: bgemm::bits::<Simd128, MR, NV, true>,
+    ints: bgemm::ints::<Simd128, MR, NV, true>,
+    floats: bgemm::floats::<Simd128, MR, NV, true>,
+    lower: bgemm::lower::<true>,
 };
 pub(super) const FGEMM: Fgemm = super::scalar::FGEMM;
 
@@ -64,24 +67,24 @@ unsafe impl BitLanes for Simd128 {
         u64x2_add(sum, pairs)
     }
     #[inline(always)]
-    unsafe fn double(sum: v128) -> v128 {
-        u64x2_add(sum, sum)
+    unsafe fn add(a: v128, b: v128) -> v128 {
+        i64x2_add(a, b)
     }
     #[inline(always)]
-    unsafe fn store_u32(out: *mut u32, counts: v128) {
-        // SAFETY: the caller guarantees room for 2 counts.
+    unsafe fn sub(a: v128, b: v128) -> v128 {
+        i64x2_sub(a, b)
+    }
+    #[inline(always)]
+    unsafe fn store_i32(out: *mut i32, sums: v128) {
+        // SAFETY: the caller guarantees room for 2 sums.
         unsafe {
-            *out = u64x2_extract_lane::<0>(counts) as u32;
-            *out.add(1) = u64x2_extract_lane::<1>(counts) as u32;
+            *out = i64x2_extract_lane::<0>(sums) as i32;
+            *out.add(1) = i64x2_extract_lane::<1>(sums) as i32;
         }
     }
     #[inline(always)]
-    unsafe fn less_than(counts: v128, limits: *const u32) -> u32 {
+    unsafe fn less_than(sums: v128, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees 2 limits.
-        unsafe {
-            let first = u64x2_extract_lane::<0>(counts) < u64::from(*limits);
-            let second = u64x2_extract_lane::<1>(counts) < u64::from(*limits.add(1));
-            u32::from(first) | u32::from(second) << 1
-        }
+        unsafe { u32::from(i64x2_bitmask(i64x2_lt(sums, v128_load(limits.cast())))) }
     }
 }

@@ -27,6 +27,10 @@ impl Window {
     pub const fn whole(shape: Shape) -> Self {
         Window { kernel: [shape.h, shape.w], stride: [1; 2], dilation: [1; 2], pad: [0; 4] }
     }
+    /// Whether the window covers a map of `shape` once, without padding.
+    pub fn covers(&self, shape: Shape) -> bool {
+        self.kernel == [shape.h, shape.w] && self.dilation == [1; 2] && self.pad == [0; 4]
+    }
     /// Taps of the kernel.
     pub const fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]

@@ -26,10 +26,13 @@ impl Borders {
         Borders { rows, cols, row_sets, col_sets }
     }
 
-    /// Class of output pixel `(y, x)`.
+    /// Classes of neighbouring output pixels of row `y` from column `x` on, times `size`.
     #[inline]
-    pub(super) fn class(&self, y: usize, x: usize) -> usize {
-        self.rows[y] as usize * self.col_sets.len() + self.cols[x] as usize
+    pub(super) fn classes_of(&self, y: usize, x: usize, size: usize, classes: &mut [usize]) {
+        let row = self.rows[y] as usize * self.col_sets.len();
+        for (class, col) in classes.iter_mut().zip(&self.cols[x..]) {
+            *class = (row + *col as usize) * size;
+        }
     }
 
     /// Number of classes.

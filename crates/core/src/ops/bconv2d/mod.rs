@@ -41,7 +41,11 @@ pub struct BConv2d {
 #[cfg(feature = "alloc")]
 mod border;
 #[cfg(feature = "alloc")]
+mod bytes;
+#[cfg(feature = "alloc")]
 mod lower;
+#[cfg(feature = "alloc")]
+mod planes;
 #[cfg(feature = "alloc")]
 mod prepared;
 #[cfg(feature = "alloc")]
