@@ -244,7 +244,7 @@ fn check_igemm(rng: &mut Rng, isa: &str, gemm: &Igemm, rows: usize, k: usize, pa
         Ends::Mixed => [low, high][rng.below(2)],
     } as i8;
     // The last panel lacks a channel where it has more than one.
-    let channels = (panels * gemm.nr - 1).max(1);
+    let channels = panels * gemm.nr - usize::from(gemm.nr > 1);
     let b: Vec<i8> = (0..channels * k).map(|_| weight()).collect();
     let start: Vec<i32> = (0..channels).map(|_| rng.word() as i32).collect();
     let mut packed = vec![0x5A; panels * gemm.panel_len(k)];

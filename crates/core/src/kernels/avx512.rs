@@ -178,7 +178,7 @@ unsafe impl FloatLanes for Avx512 {
 
 /// Integer products of this rung, best first. A CPU with this rung has AVX2; nearly all have VNNI, too.
 pub(super) static IGEMMS: &[Igemm] = &[
-    Igemm::new::<Vnni512, 4, 4>(),
+    Igemm::new::<Vnni512, 4, 2>(),
     Igemm::new::<super::avx2::Maddubs, 4, 2>(),
     Igemm::new::<super::avx2::Maddwd, 4, 1>(),
 ];

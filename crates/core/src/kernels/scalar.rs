@@ -122,7 +122,7 @@ unsafe impl FloatLanes for Scalar {
 }
 
 /// Integer products of this rung.
-pub(super) static IGEMMS: &[Igemm] = &[Igemm::new::<Scalar, 2, 4>()];
+pub(super) static IGEMMS: &[Igemm] = &[Igemm::new::<Scalar, 4, 1>()];
 
 // SAFETY: needs no instruction beyond the baseline.
 unsafe impl IntLanes for Scalar {
