@@ -387,6 +387,21 @@ fn this_machine_has_the_rungs_that_it_should() {
     assert_eq!(found, expected);
 }
 
+/// A kernel that is compiled but never chosen would pass every other test.
+#[test]
+#[cfg(feature = "std")]
+fn dot_product_instructions_are_used_where_the_cpu_has_them() {
+    #[cfg(target_arch = "x86_64")]
+    let (found, expected) = (
+        std::is_x86_feature_detected!("avx512vnni") && kernels::named("avx512").is_some(),
+        "igemm_avx512_vnni",
+    );
+    #[cfg(target_arch = "aarch64")]
+    let (found, expected) = (std::arch::is_aarch64_feature_detected!("i8mm"), "igemm_neon_i8mm");
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    assert_eq!(kernels::best().igemm(128).name == expected, found);
+}
+
 /// The one-row bit kernel of the best rung, on operands of the given lengths.
 fn bits_of(k: usize, a: usize, b: usize, limits: usize) {
     let gemm = &kernels::best().bgemm;
