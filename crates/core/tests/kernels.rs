@@ -1,7 +1,9 @@
 //! The kernels themselves, on every rung of this machine, against one line of plain Rust each.
 
 use onebit_core::cases::Rng;
-use onebit_core::kernels::{self, Accumulators, Bgemm, Block, Fgemm, LOWER_SLACK, Limits, Offsets, Pair};
+use onebit_core::kernels::{
+    self, Accumulators, Bgemm, Block, Fgemm, Igemm, LOWER_SLACK, Limits, Offsets, Pair,
+};
 
 /// Row counts that are one tile, none, and tiles with every rest.
 fn row_counts(mr: usize) -> impl Iterator<Item = usize> {
@@ -310,6 +312,137 @@ fn floats_are_compared_as_scalars_are() {
     }
 }
 
+/// Random numbers, or the ends of the range that make the largest sums of either sign.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    None,
+    /// Weights of the largest magnitude, all negative.
+    Lowest,
+    /// Weights of the largest magnitude, all positive.
+    Highest,
+    /// Either end, at random.
+    Mixed,
+}
+
+/// Checks sums and bits of one product of `rows` rows with `panels` panels.
+fn check_igemm(rng: &mut Rng, isa: &str, gemm: &Igemm, rows: usize, k: usize, panels: usize, ends: Ends) {
+    let what = format!("{} on {isa}, {rows} rows of {k} bytes, {panels} panels, {ends:?}", gemm.name);
+    let (low, high) = (-i32::from(gemm.largest_weight), i32::from(gemm.largest_weight.min(127)));
+    let mut weight = || match ends {
+        Ends::None => low + rng.below((high - low + 1) as usize) as i32,
+        Ends::Lowest => low,
+        Ends::Highest => high,
+        Ends::Mixed => [low, high][rng.below(2)],
+    } as i8;
+    // The last panel lacks a channel where it has more than one.
+    let channels = panels * gemm.nr - usize::from(gemm.nr > 1);
+    let b: Vec<i8> = (0..channels * k).map(|_| weight()).collect();
+    let start: Vec<i32> = (0..channels).map(|_| rng.word() as i32).collect();
+    let mut packed = vec![0x5A; panels * gemm.panel_len(k)];
+    gemm.pack(k, &b, &start, &mut packed);
+
+    // Junk in the padding and between the rows.
+    let (kk, lda) = (gemm.padded(k), gemm.padded(k) + k % 3);
+    let mut a: Vec<u8> = (0..(rows - 1) * lda + kk).map(|_| rng.word() as u8).collect();
+    match ends {
+        Ends::None => {}
+        Ends::Lowest | Ends::Highest => a.fill(255),
+        Ends::Mixed => a.iter_mut().for_each(|x| *x = [0, 255][usize::from(*x & 1)]),
+    }
+    let width = panels * gemm.nr;
+    let sum = |i: usize, n: usize| {
+        let products = |q: usize| i32::from(a[i * lda + q]) * i32::from(b[n * k + q]);
+        if n < channels { (0..k).map(products).fold(start[n], i32::wrapping_add) } else { 0 }
+    };
+    let want: Vec<i32> = (0..rows * width).map(|at| sum(at / width, at % width)).collect();
+
+    const GUARD: i32 = 0x5A5A_5A5A;
+    for panel in 0..panels {
+        let mut sums = vec![GUARD; rows * gemm.nr + 1];
+        gemm.sums(rows, kk, &a, lda, &packed[panel * gemm.panel_len(k)..], &mut sums);
+        assert_eq!(sums.pop(), Some(GUARD), "{what}: writes behind its tile");
+        for (i, row) in sums.chunks(gemm.nr).enumerate() {
+            assert_eq!(row, &want[i * width + panel * gemm.nr..][..gemm.nr], "{what}: row {i}");
+        }
+    }
+
+    // Limits around each sum, in another order than the rows, as border classes are.
+    let limit = |(i, sum): (usize, &i32)| match i % 5 {
+        0 => i32::MIN,
+        1 => i32::MAX,
+        2 => *sum,
+        3 => sum.saturating_add(1),
+        _ => sum.saturating_sub(1),
+    };
+    let limits: Vec<i32> = want.iter().enumerate().map(limit).collect();
+    let at: Vec<usize> = (0..rows).map(|i| (i * 7 + k) % rows * width).collect();
+    let others = if width < 64 { 1 << 63 } else { 0 };
+    let mut masks = vec![others; rows + 1];
+    gemm.bits(rows, panels, kk, &a, lda, &packed, &limits, &at, &mut masks);
+    assert_eq!(masks.pop(), Some(others), "{what}: writes behind its rows");
+    for (i, mask) in masks.iter().enumerate() {
+        let (sums, limits) = (&want[i * width..][..width], &limits[at[i]..][..width]);
+        let bit = |j: usize| u64::from(sums[j] >= limits[j]) << j;
+        let expected: u64 = (0..width).map(bit).sum();
+        assert_eq!(*mask, expected | others, "{what}: row {i}");
+        assert_eq!(gemm.reaches(sums, limits), expected, "{what}: row {i}");
+        assert_eq!(gemm.reaches(&sums[..width - 1], &limits[..width - 1]), expected & !(1 << (width - 1)));
+    }
+}
+
+#[test]
+fn integer_products_are_exact() {
+    let mut rng = Rng::new(76);
+    for rung in kernels::available() {
+        for gemm in rung.igemms() {
+            println!("{} on {}", gemm.name, rung.isa);
+            for k in (1..=20).chain([27, 147, 1152]) {
+                for rows in row_counts(gemm.mr) {
+                    for panels in [1, 64 / gemm.nr] {
+                        for ends in [Ends::None, Ends::Lowest, Ends::Highest, Ends::Mixed] {
+                            check_igemm(&mut rng, rung.isa, gemm, rows, k, panels, ends);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_become_floats_in_three_rounded_steps() {
+    let mut rng = Rng::new(77);
+    for rung in kernels::available() {
+        for gemm in rung.igemms() {
+            for n in 0..=40 {
+                let sums: Vec<i32> = (0..n).map(|_| rng.word() as i32).collect();
+                let offsets: Vec<i32> = (0..n).map(|_| rng.word() as i32).collect();
+                let [center, scale, bias] = [(); 3].map(|()| rough_floats(&mut rng, n));
+                let one = |i: usize| {
+                    let difference = sums[i].wrapping_add(offsets[i]) as f32 - center[i];
+                    let product = difference * scale[i];
+                    product + bias[i]
+                };
+                let want: Vec<f32> = (0..n).map(one).collect();
+                let mut got = vec![0.0; n];
+                gemm.affine(&sums, &offsets, [&center, &scale, &bias], &mut got);
+                assert_eq!(bits(&got), bits(&want), "{n} sums on {}", gemm.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn integer_kernels_take_the_weights_that_they_are_chosen_for() {
+    for rung in kernels::available() {
+        for largest in [0, 1, 64, 65, 127, 128] {
+            assert!(rung.igemm(largest).largest_weight >= largest, "{largest} on {}", rung.isa);
+        }
+        // The plain kernel stands in for none on these machines: every rung has one of its own.
+        assert!(rung.isa == "scalar" || rung.igemm(128).name != kernels::ALL.last().unwrap().igemm(128).name);
+    }
+}
+
 #[test]
 fn rungs_are_found_by_name_and_scalar_is_last() {
     assert_eq!(kernels::ALL.last().unwrap().isa, "scalar");
@@ -343,6 +476,21 @@ fn this_machine_has_the_rungs_that_it_should() {
     let found: Vec<&str> = kernels::available().map(|k| k.isa).collect();
     println!("kernel rungs tested here: {}", found.join(", "));
     assert_eq!(found, expected);
+}
+
+/// A kernel that is compiled but never chosen would pass every other test.
+#[test]
+#[cfg(feature = "std")]
+fn dot_product_instructions_are_used_where_the_cpu_has_them() {
+    #[cfg(target_arch = "x86_64")]
+    let (found, expected) = (
+        std::is_x86_feature_detected!("avx512vnni") && kernels::named("avx512").is_some(),
+        "igemm_avx512_vnni",
+    );
+    #[cfg(target_arch = "aarch64")]
+    let (found, expected) = (std::arch::is_aarch64_feature_detected!("i8mm"), "igemm_neon_i8mm");
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    assert_eq!(kernels::best().igemm(128).name == expected, found);
 }
 
 /// The one-row bit kernel of the best rung, on operands of the given lengths.
@@ -390,4 +538,33 @@ fn bits_without_room_are_refused() {
 fn floats_without_room_are_refused() {
     let gemm = &kernels::best().fgemm;
     gemm.product(1, 2, &[0.0; 2], 2, &vec![0.0; 2 * gemm.nr], &mut vec![0.0; gemm.nr - 1]);
+}
+
+#[test]
+#[should_panic]
+fn integers_without_room_are_refused() {
+    let gemm = kernels::best().igemm(128);
+    gemm.sums(1, 4, &[0; 4], 4, &vec![0; gemm.panel_len(4)], &mut vec![0; gemm.nr - 1]);
+}
+
+#[test]
+#[should_panic]
+fn bytes_that_are_too_short_are_refused() {
+    let gemm = kernels::best().igemm(128);
+    gemm.sums(2, 4, &[0; 7], 4, &vec![0; gemm.panel_len(4)], &mut vec![0; 2 * gemm.nr]);
+}
+
+#[test]
+#[should_panic]
+fn integer_panels_that_are_too_short_are_refused() {
+    let gemm = kernels::best().igemm(128);
+    gemm.sums(1, 4, &[0; 4], 4, &vec![0; gemm.panel_len(4) - 1], &mut vec![0; gemm.nr]);
+}
+
+#[test]
+#[should_panic]
+fn integer_limits_that_are_too_short_are_refused() {
+    let gemm = kernels::best().igemm(128);
+    let (panel, limits) = (vec![0; gemm.panel_len(4)], vec![0; gemm.nr]);
+    gemm.bits(1, 1, 4, &[0; 4], 4, &panel, &limits, &[1], &mut [0]);
 }

@@ -2,6 +2,7 @@
 
 use super::bgemm::{self, Accumulators, Bgemm, BitLanes, Block, Limits};
 use super::fgemm::{self, Fgemm, FloatLanes};
+use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::x86_64::*;
 
 pub(super) fn available() -> bool {
@@ -193,5 +194,237 @@ unsafe impl FloatLanes for Avx2 {
     unsafe fn reaches(x: __m256, t: __m256) -> u32 {
         // SAFETY: the caller guarantees AVX.
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x, t)) as u32 }
+    }
+}
+
+/// Integer products of this rung, best first.
+pub(super) static IGEMMS: &[Igemm] =
+    &[Igemm::new::<AvxVnni, 4, 2>(), Igemm::new::<Maddubs, 4, 2>(), Igemm::new::<Maddwd, 4, 1>()];
+
+/// Bit `l` is `x[l] <= y[l]`.
+#[inline(always)]
+unsafe fn not_greater(x: __m256i, y: __m256i) -> u32 {
+    // SAFETY: the caller guarantees AVX2.
+    unsafe {
+        let greater = _mm256_castsi256_ps(_mm256_cmpgt_epi32(x, y));
+        !_mm256_movemask_ps(greater) as u32 & 0xFF
+    }
+}
+
+/// `vpdpbusd` on 8 channels, on CPUs that have it without AVX-512 (Alder Lake and later).
+pub(super) struct AvxVnni;
+
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn avxvnni<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+    // SAFETY: bounds are passed on from `Igemm`; the features are enabled on this function.
+    unsafe { igemm::work::<AvxVnni, MR, NV>(job) }
+}
+
+// SAFETY: every method is a few operations of the instruction set on vectors or on memory that the caller bounds.
+unsafe impl IntLanes for AvxVnni {
+    const NAME: &'static str = "igemm_avx_vnni";
+    const LANES: usize = 8;
+    type V = __m256i;
+    type Acc = __m256i;
+    type A = __m256i;
+    type B = __m256i;
+    fn available() -> bool {
+        #[cfg(feature = "std")]
+        return available() && std::arch::is_x86_feature_detected!("avxvnni");
+        #[cfg(not(feature = "std"))]
+        return available() && cfg!(target_feature = "avxvnni");
+    }
+    unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+        // SAFETY: the caller guarantees what `available` checks, and bounds `job`.
+        unsafe { avxvnni::<MR, NV>(job) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 4 bytes.
+        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 32 weights.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees the instruction set.
+        unsafe { _mm256_dpbusd_avx_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn finish(acc: __m256i, start: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_add_epi32(acc, start) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 8 integers.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, sums: __m256i) {
+        // SAFETY: the caller guarantees AVX2 and room for 8 integers.
+        unsafe { _mm256_storeu_si256(p.cast(), sums) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(sums: __m256i, limits: __m256i) -> u32 {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { not_greater(limits, sums) }
+    }
+}
+
+/// `vpmaddubsw` on 8 channels. It saturates at 16 bits, which weights of up to 64 do not reach: 2 * 255 * 64 = 32640.
+pub(super) struct Maddubs;
+
+#[target_feature(enable = "avx2")]
+unsafe fn maddubs<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+    // SAFETY: bounds are passed on from `Igemm`; the features are enabled on this function.
+    unsafe { igemm::work::<Maddubs, MR, NV>(job) }
+}
+
+// SAFETY: every method is a few operations of the instruction set on vectors or on memory that the caller bounds.
+unsafe impl IntLanes for Maddubs {
+    const NAME: &'static str = "igemm_avx2_maddubs";
+    const LANES: usize = 8;
+    const LARGEST_WEIGHT: u8 = 64;
+    type V = __m256i;
+    type Acc = __m256i;
+    type A = __m256i;
+    type B = __m256i;
+    fn available() -> bool {
+        available()
+    }
+    unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+        // SAFETY: the caller guarantees what `available` checks, and bounds `job`.
+        unsafe { maddubs::<MR, NV>(job) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 4 bytes.
+        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 32 weights.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees the instruction set.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(a, b);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn finish(acc: __m256i, start: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_add_epi32(acc, start) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 8 integers.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, sums: __m256i) {
+        // SAFETY: the caller guarantees AVX2 and room for 8 integers.
+        unsafe { _mm256_storeu_si256(p.cast(), sums) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(sums: __m256i, limits: __m256i) -> u32 {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { not_greater(limits, sums) }
+    }
+}
+
+/// `vpmaddwd` on 8 channels, for every weight: bytes are widened to 16 bits first. `Acc` and `B` are the lower and the upper 4 channels.
+pub(super) struct Maddwd;
+
+#[target_feature(enable = "avx2")]
+unsafe fn maddwd<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+    // SAFETY: bounds are passed on from `Igemm`; the features are enabled on this function.
+    unsafe { igemm::work::<Maddwd, MR, NV>(job) }
+}
+
+// SAFETY: every method is a few operations of the instruction set on vectors or on memory that the caller bounds.
+unsafe impl IntLanes for Maddwd {
+    const NAME: &'static str = "igemm_avx2_maddwd";
+    const LANES: usize = 8;
+    type V = __m256i;
+    type Acc = [__m256i; 2];
+    type A = __m256i;
+    type B = [__m256i; 2];
+    fn available() -> bool {
+        available()
+    }
+    unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+        // SAFETY: the caller guarantees what `available` checks, and bounds `job`.
+        unsafe { maddwd::<MR, NV>(job) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> [__m256i; 2] {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 4 bytes.
+        unsafe {
+            let four = _mm_cvtsi32_si128(p.cast::<i32>().read_unaligned());
+            _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(four))
+        }
+    }
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> [__m256i; 2] {
+        // SAFETY: the caller guarantees AVX2 and 32 weights.
+        unsafe {
+            let half = |p: *const i8| _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast()));
+            [half(p), half(p.add(16))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: [__m256i; 2], a: __m256i, b: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: the caller guarantees the instruction set.
+        unsafe {
+            let [low, high] = [_mm256_madd_epi16(a, b[0]), _mm256_madd_epi16(a, b[1])];
+            [_mm256_add_epi32(acc[0], low), _mm256_add_epi32(acc[1], high)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn finish(acc: [__m256i; 2], start: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe {
+            // Adding neighbours leaves the channels in the order 0 1 4 5 2 3 6 7.
+            let pairs = _mm256_hadd_epi32(acc[0], acc[1]);
+            _mm256_add_epi32(_mm256_permute4x64_epi64::<0b11_01_10_00>(pairs), start)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> __m256i {
+        // SAFETY: the caller guarantees AVX2 and 8 integers.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, sums: __m256i) {
+        // SAFETY: the caller guarantees AVX2 and room for 8 integers.
+        unsafe { _mm256_storeu_si256(p.cast(), sums) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(sums: __m256i, limits: __m256i) -> u32 {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { not_greater(limits, sums) }
     }
 }

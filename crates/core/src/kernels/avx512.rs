@@ -2,6 +2,7 @@
 
 use super::bgemm::{self, Accumulators, Bgemm, BitLanes, Block, Limits};
 use super::fgemm::{self, Fgemm, FloatLanes};
+use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::x86_64::*;
 
 pub(super) fn available() -> bool {
@@ -181,5 +182,81 @@ unsafe impl FloatLanes for Avx512 {
     unsafe fn reaches(x: __m512, t: __m512) -> u32 {
         // SAFETY: the caller guarantees AVX-512.
         unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, t)) }
+    }
+}
+
+/// Integer products of this rung, best first. A CPU with this rung has AVX2; nearly all have VNNI, too.
+pub(super) static IGEMMS: &[Igemm] = &[
+    Igemm::new::<Vnni512, 4, 2>(),
+    Igemm::new::<super::avx2::Maddubs, 4, 2>(),
+    Igemm::new::<super::avx2::Maddwd, 4, 1>(),
+];
+
+/// `vpdpbusd` on 16 channels.
+pub(super) struct Vnni512;
+
+#[target_feature(enable = "avx512f,avx512vl,avx512vnni")]
+unsafe fn vnni512<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+    // SAFETY: bounds are passed on from `Igemm`; the features are enabled on this function.
+    unsafe { igemm::work::<Vnni512, MR, NV>(job) }
+}
+
+// SAFETY: every method is one AVX-512 operation on vectors or on memory that the caller bounds.
+unsafe impl IntLanes for Vnni512 {
+    const NAME: &'static str = "igemm_avx512_vnni";
+    const LANES: usize = 16;
+    type V = __m512i;
+    type Acc = __m512i;
+    type A = __m512i;
+    type B = __m512i;
+    fn available() -> bool {
+        #[cfg(feature = "std")]
+        return available() && std::arch::is_x86_feature_detected!("avx512vnni");
+        #[cfg(not(feature = "std"))]
+        return available() && cfg!(target_feature = "avx512vnni");
+    }
+    unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+        // SAFETY: the caller guarantees what `available` checks, and bounds `job`.
+        unsafe { vnni512::<MR, NV>(job) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512 and 4 bytes.
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512 and 64 weights.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512 VNNI.
+        unsafe { _mm512_dpbusd_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn finish(acc: __m512i, start: __m512i) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_add_epi32(acc, start) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512 and 16 integers.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, sums: __m512i) {
+        // SAFETY: the caller guarantees AVX-512 and room for 16 integers.
+        unsafe { _mm512_storeu_si512(p.cast(), sums) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(sums: __m512i, limits: __m512i) -> u32 {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { u32::from(_mm512_cmpge_epi32_mask(sums, limits)) }
     }
 }

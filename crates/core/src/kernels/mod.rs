@@ -1,6 +1,6 @@
 //! Kernels: the innermost loops, once per instruction set. All `unsafe` of the crate is under this folder.
 //!
-//! `bgemm` and `fgemm` hold the algorithms, written once over a small trait of vector verbs; an ISA
+//! `bgemm`, `fgemm` and `igemm` hold the algorithms, written once over a small trait of vector verbs; an ISA
 //! file (`scalar`, `avx2`, `avx512`, `neon`, `simd128`) supplies the verbs and instantiates them.
 //! [`ALL`] is the one list that dispatch, tests and benches walk. A [`Kernels`] can only be reached
 //! through [`best`] or [`named`], which check the CPU: holding one proves that it may run.
@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod bgemm;
 mod fgemm;
+mod igemm;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -24,6 +25,7 @@ pub use aligned::Aligned;
 pub use bgemm::Offsets;
 pub use bgemm::{Accumulators, Bgemm, Block, LOWER_SLACK, Limits, MAX_CHANNELS, Pair};
 pub use fgemm::{Fgemm, MAX_COLUMNS};
+pub use igemm::{Igemm, MAX_OUTPUTS};
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -34,19 +36,50 @@ pub struct Kernels {
     pub bgemm: Bgemm,
     /// Float matrix multiplication and multiply-add.
     pub fgemm: Fgemm,
+    igemms: &'static [Igemm],
 }
 
 /// Every rung of this build, best first; `scalar` is always there and last.
 pub static ALL: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
-    Kernels { isa: "avx512", available: avx512::available, bgemm: avx512::BGEMM, fgemm: avx512::FGEMM },
+    Kernels {
+        isa: "avx512",
+        available: avx512::available,
+        bgemm: avx512::BGEMM,
+        fgemm: avx512::FGEMM,
+        igemms: avx512::IGEMMS,
+    },
     #[cfg(target_arch = "x86_64")]
-    Kernels { isa: "avx2", available: avx2::available, bgemm: avx2::BGEMM, fgemm: avx2::FGEMM },
+    Kernels {
+        isa: "avx2",
+        available: avx2::available,
+        bgemm: avx2::BGEMM,
+        fgemm: avx2::FGEMM,
+        igemms: avx2::IGEMMS,
+    },
     #[cfg(target_arch = "aarch64")]
-    Kernels { isa: "neon", available: neon::available, bgemm: neon::BGEMM, fgemm: neon::FGEMM },
+    Kernels {
+        isa: "neon",
+        available: neon::available,
+        bgemm: neon::BGEMM,
+        fgemm: neon::FGEMM,
+        igemms: neon::IGEMMS,
+    },
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    Kernels { isa: "simd128", available: always, bgemm: simd128::BGEMM, fgemm: simd128::FGEMM },
-    Kernels { isa: "scalar", available: always, bgemm: scalar::BGEMM, fgemm: scalar::FGEMM },
+    Kernels {
+        isa: "simd128",
+        available: always,
+        bgemm: simd128::BGEMM,
+        fgemm: simd128::FGEMM,
+        igemms: simd128::IGEMMS,
+    },
+    Kernels {
+        isa: "scalar",
+        available: always,
+        bgemm: scalar::BGEMM,
+        fgemm: scalar::FGEMM,
+        igemms: scalar::IGEMMS,
+    },
 ];
 
 // The callers' buffers hold a panel of any rung, and a panel's bits fit into a word of masks.
@@ -59,6 +92,21 @@ const _: () = {
         i += 1;
     }
 };
+
+impl Kernels {
+    /// Integer matrix multiplications that this CPU can run, best first. A rung may have several: dot product
+    /// instructions are detected apart from it, and some kernels only take small weights.
+    pub fn igemms(&self) -> impl Iterator<Item = &'static Igemm> + use<> {
+        self.igemms.iter().filter(|gemm| (gemm.available)())
+    }
+
+    /// The best integer matrix multiplication for weights of at most this magnitude.
+    pub fn igemm(&self, largest_weight: u8) -> &'static Igemm {
+        let mut takes = self.igemms().filter(|gemm| gemm.largest_weight >= largest_weight);
+        // The last kernel of every rung takes every weight; the plain one is for builds that cannot detect it.
+        takes.next().unwrap_or(&scalar::IGEMMS[0])
+    }
+}
 
 fn always() -> bool {
     true

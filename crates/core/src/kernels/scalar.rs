@@ -2,6 +2,7 @@
 
 use super::bgemm::{self, Bgemm, BitLanes};
 use super::fgemm::{self, Fgemm, FloatLanes};
+use super::igemm::{self, Igemm, IntLanes, Work};
 
 const MR: usize = 4;
 const NV: usize = 1;
@@ -25,7 +26,7 @@ pub(super) const FGEMM: Fgemm = Fgemm {
     reaches: fgemm::reaches::<Scalar>,
 };
 
-struct Scalar;
+pub(super) struct Scalar;
 
 /// `a * b + c`, rounded once, on any CPU.
 #[inline(always)]
@@ -124,5 +125,62 @@ unsafe impl FloatLanes for Scalar {
     #[inline(always)]
     unsafe fn reaches(x: f32, t: f32) -> u32 {
         u32::from(x >= t)
+    }
+}
+
+/// Integer products of this rung.
+pub(super) static IGEMMS: &[Igemm] = &[Igemm::new::<Scalar, 4, 1>()];
+
+// SAFETY: needs no instruction beyond the baseline.
+unsafe impl IntLanes for Scalar {
+    const NAME: &'static str = "igemm_scalar";
+    const LANES: usize = 1;
+    type V = i32;
+    type Acc = i32;
+    type A = [u8; 4];
+    type B = [i8; 4];
+    fn available() -> bool {
+        true
+    }
+    unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+        // SAFETY: the caller bounds `job`.
+        unsafe { igemm::work::<Scalar, MR, NV>(job) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> i32 {
+        0
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> [u8; 4] {
+        // SAFETY: the caller guarantees 4 bytes.
+        unsafe { *p.cast() }
+    }
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> [i8; 4] {
+        // SAFETY: the caller guarantees 4 weights.
+        unsafe { *p.cast() }
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: i32, a: [u8; 4], b: [i8; 4]) -> i32 {
+        let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
+        acc.wrapping_add(product(0) + product(1) + product(2) + product(3))
+    }
+    #[inline(always)]
+    unsafe fn finish(acc: i32, start: i32) -> i32 {
+        acc.wrapping_add(start)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> i32 {
+        // SAFETY: the caller guarantees one integer; panels of bytes need not be aligned.
+        unsafe { p.read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, sums: i32) {
+        // SAFETY: the caller guarantees room for one integer.
+        unsafe { *p = sums }
+    }
+    #[inline(always)]
+    unsafe fn reaches(sums: i32, limits: i32) -> u32 {
+        u32::from(sums >= limits)
     }
 }

@@ -5,6 +5,7 @@
 
 use super::bgemm::{self, Bgemm, BitLanes};
 use super::fgemm::Fgemm;
+use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::wasm32::*;
 
 const MR: usize = 4;
@@ -86,5 +87,65 @@ unsafe impl BitLanes for Simd128 {
     unsafe fn less_than(sums: v128, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees 2 limits.
         unsafe { u32::from(i64x2_bitmask(i64x2_lt(sums, v128_load(limits.cast())))) }
+    }
+}
+
+/// Integer products of this rung.
+pub(super) static IGEMMS: &[Igemm] = &[Igemm::new::<Simd128, 4, 1>()];
+
+// SAFETY: as above.
+unsafe impl IntLanes for Simd128 {
+    const NAME: &'static str = "igemm_simd128";
+    const LANES: usize = 4;
+    type V = v128;
+    /// Even and odd pairs of two channels each.
+    type Acc = [v128; 2];
+    type A = v128;
+    type B = [v128; 2];
+    fn available() -> bool {
+        true
+    }
+    unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
+        // SAFETY: the caller bounds `job`.
+        unsafe { igemm::work::<Simd128, MR, NV>(job) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> [v128; 2] {
+        [i32x4_splat(0); 2]
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u8) -> v128 {
+        // SAFETY: the caller guarantees 4 bytes.
+        unsafe { u16x8_extend_low_u8x16(v128_load32_splat(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> [v128; 2] {
+        // SAFETY: the caller guarantees 16 weights.
+        let b = unsafe { v128_load(p.cast()) };
+        [i16x8_extend_low_i8x16(b), i16x8_extend_high_i8x16(b)]
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: [v128; 2], a: v128, b: [v128; 2]) -> [v128; 2] {
+        [i32x4_add(acc[0], i32x4_dot_i16x8(a, b[0])), i32x4_add(acc[1], i32x4_dot_i16x8(a, b[1]))]
+    }
+    #[inline(always)]
+    unsafe fn finish(acc: [v128; 2], start: v128) -> v128 {
+        let even = i32x4_shuffle::<0, 2, 4, 6>(acc[0], acc[1]);
+        let odd = i32x4_shuffle::<1, 3, 5, 7>(acc[0], acc[1]);
+        i32x4_add(i32x4_add(even, odd), start)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const i32) -> v128 {
+        // SAFETY: the caller guarantees 4 integers.
+        unsafe { v128_load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut i32, sums: v128) {
+        // SAFETY: the caller guarantees room for 4 integers.
+        unsafe { v128_store(p.cast(), sums) }
+    }
+    #[inline(always)]
+    unsafe fn reaches(sums: v128, limits: v128) -> u32 {
+        u32::from(i32x4_bitmask(i32x4_ge(sums, limits)))
     }
 }
