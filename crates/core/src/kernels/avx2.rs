@@ -152,6 +152,11 @@ unsafe impl BitLanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn prefetch_write(p: *const u8) {
+        // SAFETY: a prefetch does not fault.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn less_than(sums: __m256i, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees AVX2 and 4 limits.
         unsafe {

@@ -143,6 +143,11 @@ unsafe impl BitLanes for Avx512 {
         unsafe { _mm256_storeu_si256(out.cast(), _mm512_cvtepi64_epi32(sums)) }
     }
     #[inline(always)]
+    unsafe fn prefetch_write(p: *const u8) {
+        // SAFETY: a prefetch does not fault.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn less_than(sums: __m512i, limits: *const i64) -> u32 {
         // SAFETY: the caller guarantees AVX-512 and 8 limits.
         unsafe { u32::from(_mm512_cmplt_epi64_mask(sums, _mm512_loadu_si512(limits.cast()))) }

@@ -46,6 +46,9 @@ pub(super) unsafe trait BitLanes {
     unsafe fn store_i32(out: *mut i32, sums: Self::V);
     /// Bit `l` is `sums[l] < limits[l]`, signed.
     unsafe fn less_than(sums: Self::V, limits: *const i64) -> u32;
+    /// Fetches the cache line of `p`, which will be written; never faults.
+    #[inline(always)]
+    unsafe fn prefetch_write(_p: *const u8) {}
 }
 
 /// One product of a plane of activations with a plane of weights, in a sum that is built by Horner's rule:
@@ -394,6 +397,12 @@ unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool
 
 /// What becomes of the sums of one row and one panel.
 trait Sink<L: BitLanes, const NV: usize> {
+    /// Fetches where the sums will go while they are being made: results are larger than the operands.
+    ///
+    /// # Safety
+    /// As for `put`.
+    #[inline(always)]
+    unsafe fn prefetch(&self, _row: usize, _panel: usize) {}
     /// # Safety
     /// The row and the panel must be inside the block whose sink the caller has bounded.
     unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]);
@@ -411,6 +420,9 @@ unsafe fn multiply<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: 
             // SAFETY: the caller guarantees the instruction set and a block that `Bgemm::check` has accepted.
             unsafe {
                 if row + MR <= block.rows {
+                    for i in 0..MR {
+                        sink.prefetch(row + i, panel);
+                    }
                     let sums = tile::<L, MR, NV, PREFIX>(block, row, panel);
                     for i in 0..MR {
                         sink.put(row + i, panel, sums[i]);
@@ -476,6 +488,13 @@ struct ToInts<'a>(&'a Accumulators<'a>, *mut i32);
 
 impl<L: BitLanes, const NV: usize> Sink<L, NV> for ToInts<'_> {
     #[inline(always)]
+    unsafe fn prefetch(&self, row: usize, panel: usize) {
+        // SAFETY: `Bgemm::ints` bounds the outputs of every row.
+        unsafe {
+            L::prefetch_write(self.1.add(*self.0.to.as_ptr().add(row) + panel * NV * L::LANES).cast());
+        }
+    }
+    #[inline(always)]
     unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]) {
         let ToInts(acc, out) = *self;
         // SAFETY: `Bgemm::ints` bounds the constants and outputs of every row.
@@ -505,6 +524,13 @@ pub(super) unsafe fn floats<L: BitLanes, const MR: usize, const NV: usize, const
 struct ToFloats<'a>(&'a Accumulators<'a>, [*const f32; 3], *mut f32);
 
 impl<L: BitLanes, const NV: usize> Sink<L, NV> for ToFloats<'_> {
+    #[inline(always)]
+    unsafe fn prefetch(&self, row: usize, panel: usize) {
+        // SAFETY: `Bgemm::floats` bounds the outputs of every row.
+        unsafe {
+            L::prefetch_write(self.2.add(*self.0.to.as_ptr().add(row) + panel * NV * L::LANES).cast());
+        }
+    }
     #[inline(always)]
     unsafe fn put(&self, row: usize, panel: usize, sums: [L::V; NV]) {
         let ToFloats(acc, constants, out) = *self;
