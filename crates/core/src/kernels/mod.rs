@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod bgemm;
 mod fgemm;
+pub mod limits;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
