@@ -9,6 +9,8 @@ pub mod run;
 
 mod explain;
 mod gemm;
+mod limits;
+mod single;
 mod tensor;
 
 use anyhow::{Result, bail};
