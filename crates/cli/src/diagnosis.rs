@@ -31,8 +31,8 @@ pub struct Row<'a> {
     pub macs: u64,
     /// Bits of a weight times bits of an activation.
     pub products: u64,
-    /// Channels of the input.
-    pub channels: usize,
+    /// Elements that lie side by side in the input: the channels of a map, all of a vector.
+    pub side_by_side: usize,
     /// Every weight is used once for an image.
     pub one_row: bool,
     /// Bytes of the weights.
@@ -128,12 +128,16 @@ pub fn diagnose(rows: &[Row<'_>], binary: Option<f64>) -> String {
     match cause {
         Cause::Float => {
             let first = rows.iter().find(|r| r.macs > 0).is_some_and(|r| r.name == worst.name);
-            let help = if first { "a smaller stem (as QuickNet has), or bits for it," } else { "bits for them, or fewer channels," };
+            let help = if first {
+                "a smaller stem (as QuickNet has), or bits for it,"
+            } else {
+                "bits for them, or fewer channels,"
+            };
             let takes = takes("float layer");
             format!("{takes} {}: {help} would help most{}.", although(), binary_too())
         }
         Cause::Bytes => format!(
-            "{} {}: fewer channels or a larger stride there would help most{}.",
+            "{} {}: a smaller first layer would help most{}.",
             takes("layer on bytes"),
             although(),
             binary_too()
@@ -148,15 +152,17 @@ pub fn diagnose(rows: &[Row<'_>], binary: Option<f64>) -> String {
             )
         }
         Cause::Slow => {
-            let why = if worst.channels < NARROW {
+            let why = if worst.side_by_side < NARROW {
                 format!(
                     "rows of {} channels are too short for the kernel, and more channels would cost little",
-                    worst.channels
+                    worst.side_by_side
                 )
             } else {
-                "what surrounds the kernel (lowering, thresholds, storing) takes longer than the counting".into()
+                "what surrounds the kernel (lowering, thresholds, storing) takes longer than the counting"
+                    .into()
             };
-            format!("{}, {} at {}: {why}.", takes("binary layer"), worst.name, of_limit(part))
+            let runs = if one { "and runs".into() } else { format!("{} runs", worst.name) };
+            format!("{}, {runs} at {}: {why}.", takes("binary layer"), of_limit(part))
         }
         Cause::Planes => format!(
             "{}: {} needs {} products of bits for each product of values, so fewer bits would help most{}.",
@@ -195,7 +201,7 @@ mod tests {
             seconds: microseconds * 1e-6,
             macs,
             products: 1,
-            channels: 256,
+            side_by_side: 256,
             one_row: false,
             weight_bytes: 1 << 20,
             limit: Some(Fraction { part: 0.8, of: "compute" }),
@@ -230,22 +236,32 @@ mod tests {
         says(&[later], &["and it has 100 % of the multiply-adds"]);
 
         let bytes = row("first", Kind::Bytes, 60.0, 10);
-        says(&[bytes, binary()], &["The layer on bytes first takes 55 %", "stride"]);
+        says(&[bytes, binary()], &["The layer on bytes first takes 55 %", "smaller first layer"]);
 
         let waits = Row { one_row: true, limit: part(0.7, "L3"), weight_bytes: 2_100_000, ..binary() };
-        says(&[waits.clone()], &["The dense layer b1 takes 100 %", "2.10 MB of weights from L3", "--batch"]);
+        says(
+            std::slice::from_ref(&waits),
+            &["The dense layer b1 takes 100 %", "2.10 MB of weights from L3", "--batch"],
+        );
         says(&[Row { kind: Kind::Float, ..waits }], &["from L3"]);
         // A convolution is not told to wait for batches.
         says(&[Row { limit: part(0.7, "L3"), ..binary() }], &["fewer or smaller layers"]);
 
-        let slow = Row { limit: part(0.12, "compute"), channels: 16, ..binary() };
-        says(&[slow.clone()], &["b1 at 12 %", "rows of 16 channels are too short"]);
-        says(&[Row { channels: 512, ..slow.clone() }], &["what surrounds the kernel"]);
+        let slow = Row { limit: part(0.12, "compute"), side_by_side: 16, ..binary() };
+        says(std::slice::from_ref(&slow), &["and runs at 12 %", "rows of 16 channels are too short"]);
+        says(
+            &[slow.clone(), slow.clone()],
+            &["2 binary layers, mostly b1, take 100 % of the time, b1 runs at 12 %"],
+        );
+        says(&[Row { side_by_side: 512, ..slow.clone() }], &["what surrounds the kernel"]);
         // Slow goes before several bits: the bits are not what costs.
         says(&[Row { products: 2, ..slow }], &["too short"]);
 
         says(&[Row { products: 4, ..binary() }], &["layer of several bits b1", "needs 4 products"]);
-        says(&[row("pool2", Kind::Other, 60.0, 0), binary()], &["without multiply-adds pool2 takes 55 %", "(op)"]);
+        says(
+            &[row("pool2", Kind::Other, 60.0, 0), binary()],
+            &["without multiply-adds pool2 takes 55 %", "(op)"],
+        );
         says(
             &[row("pool2", Kind::Other, 60.0, 0), row("add", Kind::Other, 20.0, 0), binary()],
             &["2 layers without multiply-adds, mostly pool2, take 62 %"],

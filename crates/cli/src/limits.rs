@@ -4,8 +4,8 @@
 //! bytes over the rate of a loop that only reads. The larger bound is the limit, and the fraction of it that is reached says
 //! how much is left to gain.
 
-use onebit::core::kernels::{Aligned, Kernels};
 use onebit::core::kernels::limits::{BLOCK, Loop, Unit, loops, read};
+use onebit::core::kernels::{self, Aligned, Kernels};
 use serde::Serialize;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -162,15 +162,20 @@ impl Probe {
         let caches = caches();
         let memory = ("memory", usize::MAX, (4 * caches[caches.len() - 1].1).min(MAX_BUFFER));
         let needed = caches.iter().take_while(|(_, size)| *size < bytes).count() + 1;
-        // Half of a cache stays in it beside what else lives there.
-        let levels = caches.iter().map(|&(name, size)| (name, size, size / 2)).chain([memory]).take(needed);
+        // Four times the cache below: networks are small for a cache, and what is half of a large shared one competes
+        // with the neighbours for it and for the table of pages.
+        let inside = |i: usize, size: usize| (size / 2).min(if i == 0 { size } else { 4 * caches[i - 1].1 });
+        let levels = caches.iter().enumerate().map(|(i, &(name, size))| (name, size, inside(i, size)));
+        let levels = levels.chain([memory]).take(needed);
         let levels: Vec<_> = levels.map(Timed::new).collect();
         let largest = levels.iter().map(|l| l.what.2).max().unwrap_or(0);
+        let is_mac = |l: &&Loop| l.unit != Unit::Clock;
+        let clock = kernels::named("scalar").into_iter().flat_map(loops).filter(|l| l.unit == Unit::Clock);
         let mut buffer = Aligned::zeroed(largest / 8);
         // Pages of zeros may all be the same page.
         buffer.fill(1);
         Probe {
-            loops: rungs.iter().flat_map(|k| loops(k)).map(Timed::new).collect(),
+            loops: rungs.iter().flat_map(|k| loops(k)).filter(is_mac).chain(clock).map(Timed::new).collect(),
             kernels: rungs[0],
             levels,
             buffer,
@@ -188,10 +193,13 @@ impl Probe {
     pub fn bandwidth(&mut self) {
         for l in &mut self.levels {
             let words = &self.buffer[..l.what.2 / 8 / BLOCK * BLOCK];
-            if l.what.1 < usize::MAX {
+            let cached = l.what.1 < usize::MAX;
+            if cached {
                 read(self.kernels, words);
             }
-            l.run(|_, turns| (0..turns).for_each(|_| read(self.kernels, black_box(words))));
+            for _ in 0..if cached { 4 } else { 1 } {
+                l.run(|_, turns| (0..turns).for_each(|_| read(self.kernels, black_box(words))));
+            }
         }
     }
 
@@ -282,7 +290,11 @@ mod tests {
             binary_gmacs_per_second: Some(1000.0),
             int8_gmacs_per_second: Some(100.0),
             f32_gmacs_per_second: Some(10.0),
-            levels: vec![level("L1", 1000, 100.0), level("L2", 10_000, 50.0), level("memory", usize::MAX, 10.0)],
+            levels: vec![
+                level("L1", 1000, 100.0),
+                level("L2", 10_000, 50.0),
+                level("memory", usize::MAX, 10.0),
+            ],
         }
     }
 
@@ -319,7 +331,9 @@ mod tests {
         assert_eq!(cache("1", "Data", "32K"), Some(("L1", 32 << 10)));
         assert_eq!(cache("3", "Unified", "32768K"), Some(("L3", 32 << 20)));
         assert_eq!(cache("2", "Unified", "1M"), Some(("L2", 1 << 20)));
-        for (level, kind, size) in [("1", "Instruction", "32K"), ("4", "Unified", "64M"), ("1", "Data", ""), ("1", "Data", "K")] {
+        for (level, kind, size) in
+            [("1", "Instruction", "32K"), ("4", "Unified", "64M"), ("1", "Data", ""), ("1", "Data", "K")]
+        {
             assert_eq!(cache(level, kind, size), None);
         }
         assert!(!caches().is_empty());

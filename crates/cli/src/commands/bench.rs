@@ -3,6 +3,7 @@
 use super::Device;
 use super::gemm::Gemm;
 use super::limits::LimitsCommand;
+use super::sweep::Sweep;
 use crate::diagnosis::{Kind, Row, diagnose};
 use crate::limits::{Limits, Probe, Work, unit_of};
 use crate::text::{Table, count, duration, grouped, percent, plural, print, print_json, significant};
@@ -41,6 +42,7 @@ pub struct Bench {
 enum Kernel {
     Gemm(Gemm),
     Limits(LimitsCommand),
+    Sweep(Sweep),
 }
 
 fn architectures() -> String {
@@ -87,6 +89,7 @@ impl Bench {
         match &self.kernel {
             Some(Kernel::Gemm(gemm)) => return gemm.run(global),
             Some(Kernel::Limits(limits)) => return limits.run(global),
+            Some(Kernel::Sweep(sweep)) => return sweep.run(global),
             None => {}
         }
         self.device.check()?;
@@ -132,8 +135,10 @@ impl Bench {
         let mut binary = (0.0, 0.0);
         for (i, (l, &seconds)) in stats.layers.iter().zip(&times).enumerate() {
             let kernel = session.executor().steps()[i].kernel();
+            let input = model.types()[model.nodes()[i].inputs[0]];
             let work = work(model, i, l, kernel, network_bytes);
             let limit = limits.fraction(&work, seconds);
+            let one_row = model.types()[i + 1].shape.pixels() == 1;
             if work.unit == Some(Unit::Binary) {
                 binary = (binary.0 + work.macs as f64, binary.1 + seconds);
             }
@@ -141,16 +146,16 @@ impl Bench {
                 name: &l.name,
                 op: l.op,
                 kind: match work.unit {
-                    Some(Unit::Binary) => Kind::Bits,
-                    Some(_) if l.float_macs > 0 => Kind::Float,
-                    Some(_) => Kind::Bytes,
                     None => Kind::Other,
+                    Some(_) if l.float_macs > 0 => Kind::Float,
+                    Some(_) if matches!(input.dtype, DType::U8 | DType::I8) => Kind::Bytes,
+                    Some(_) => Kind::Bits,
                 },
                 seconds,
                 macs: l.binary_macs + l.float_macs,
                 products: u64::from(l.weight_bits.unwrap_or(1)) * u64::from(l.activation_bits),
-                channels: model.types()[model.nodes()[i].inputs[0]].shape.c,
-                one_row: model.types()[i + 1].shape.pixels() == 1,
+                side_by_side: if one_row { input.shape.elements() } else { input.shape.c },
+                one_row,
                 weight_bytes: work.weight_bytes,
                 limit,
             });
@@ -261,7 +266,8 @@ impl Inputs {
 
 impl Report {
     fn text(&self) -> String {
-        let mut table = Table::new(&["layer", "op", "kernel", ">time", ">share", ">MACs", ">GMAC/s", ">limit", ""]);
+        let mut table =
+            Table::new(&["layer", "op", "kernel", ">time", ">share", ">MACs", ">GMAC/s", ">limit", ""]);
         for l in &self.layers {
             let macs = l.binary_macs + l.float_macs;
             let some = |text: String| if macs == 0 { "·".to_owned() } else { text };

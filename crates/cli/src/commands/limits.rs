@@ -30,8 +30,7 @@ impl LimitsCommand {
         let wanted = session::kernels(global.isa.as_deref())?;
         // A rung that was asked for, or all.
         let asked = global.isa.is_some() || std::env::var_os("ONEBIT_ISA").is_some_and(|v| !v.is_empty());
-        let rungs: Vec<&'static Kernels> =
-            if asked { vec![wanted] } else { kernels::available().collect() };
+        let rungs: Vec<&'static Kernels> = if asked { vec![wanted] } else { kernels::available().collect() };
         let mut probe = Probe::new(&rungs, usize::MAX);
         let bar = steps(TIME.as_millis() as u64, "limits of this machine");
         let start = Instant::now();

@@ -10,7 +10,9 @@ pub mod run;
 mod explain;
 mod gemm;
 mod limits;
+mod plot;
 mod single;
+mod sweep;
 mod tensor;
 
 use anyhow::{Result, bail};

@@ -1,6 +1,6 @@
 //! One binary layer with random weights, alone: what `bench gemm` and `bench sweep` measure.
 
-use crate::limits::Work;
+use crate::limits::{Work, unit_of};
 use onebit::core::bits;
 use onebit::core::exec::Executor;
 use onebit::core::kernels::Kernels;
@@ -61,10 +61,11 @@ impl Layer {
         let mut arena = vec![0u64; executor.arena_words(self.batch)];
         fill_rows(executor.input_mut(&mut arena, self.batch), self.shape.c);
         let value_bytes = self.batch * model.types().iter().map(|t| t.dtype.bytes(t.shape)).sum::<usize>();
-        let macs = (self.batch * self.shape.pixels() * n * k) as u64 * u64::from(self.quant.bits);
+        let unit = unit_of(executor.steps()[0].kernel());
+        let products = if unit == Some(Unit::Binary) { u64::from(self.quant.bits) } else { 1 };
         let work = Work {
-            unit: Some(Unit::Binary),
-            macs,
+            unit,
+            macs: (self.batch * self.shape.pixels() * n * k) as u64 * products,
             weight_bytes,
             value_bytes,
             network_bytes: weight_bytes + value_bytes,
@@ -78,7 +79,7 @@ pub struct Prepared {
     executor: Executor,
     arena: Vec<u64>,
     batch: usize,
-    /// What it must do at least, in multiply-adds of single bits.
+    /// What it must do at least.
     pub work: Work,
 }
 
