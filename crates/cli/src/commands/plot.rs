@@ -52,7 +52,10 @@ fn draw(panels: &[Panel], rows: usize, out: &mut String) -> Result<(), Box<dyn s
             .light_line_style(WHITE)
             .draw()?;
         let ends = [x.0, x.1].map(|x| (x, linear(x)));
-        chart.draw_series(LineSeries::new(ends, BLACK.mix(0.35)))?.label("linear");
+        chart.draw_series(LineSeries::new(ends, BLACK.mix(0.35)))?;
+        let middle = (x.0 * x.1).sqrt();
+        let at = (middle, linear(middle) / 1.5);
+        chart.draw_series([Text::new("linear", at, ("sans-serif", 13))])?;
         chart.draw_series(LineSeries::new(panel.points.iter().copied(), BLUE.filled()).point_size(3))?;
     }
     root.present()?;
@@ -75,7 +78,7 @@ mod tests {
             |title: &str| Panel { title: title.into(), points: vec![(1e3, 1.0), (1e6, 50.0)], best: 5e-5 };
         let text = svg(&[panel("first"), panel("second"), panel("third"), panel("fourth")]).unwrap();
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
-        for word in ["first", "second", "third", "fourth", "multiply-adds", "µs"] {
+        for word in ["first", "second", "third", "fourth", "multiply-adds", "µs", "linear"] {
             assert!(text.contains(word), "{word}");
         }
         // One line for the measurement and one for linear growth.
