@@ -74,7 +74,8 @@ const NARROW: usize = 128;
 
 impl Row<'_> {
     fn cause(&self) -> Cause {
-        let memory = self.limit.is_some_and(|f| f.of != "compute");
+        // Far from both limits, it waits for something else.
+        let memory = self.limit.is_some_and(|f| f.of != "compute" && f.part >= SLOW);
         match self.kind {
             Kind::Other => Cause::Other,
             _ if self.one_row && memory => Cause::Weights,
@@ -244,6 +245,8 @@ mod tests {
             &["The dense layer b1 takes 100 %", "2.10 MB of weights from L3", "--batch"],
         );
         says(&[Row { kind: Kind::Float, ..waits }], &["from L3"]);
+        let idle = Row { one_row: true, limit: part(0.18, "L2"), ..binary() };
+        says(&[idle], &["runs at 18 %", "what surrounds the kernel"]);
         // A convolution is not told to wait for batches.
         says(&[Row { limit: part(0.7, "L3"), ..binary() }], &["fewer or smaller layers"]);
 
