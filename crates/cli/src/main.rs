@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod diagnosis;
+mod limits;
 mod network;
 mod text;
 mod timing;

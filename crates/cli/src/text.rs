@@ -130,6 +130,13 @@ pub fn progress(total: u64) -> indicatif::ProgressBar {
     indicatif::ProgressBar::new(total).with_style(style)
 }
 
+/// A progress bar of any work on a terminal, nothing elsewhere.
+pub fn steps(total: u64, what: &'static str) -> indicatif::ProgressBar {
+    let style = indicatif::ProgressStyle::with_template("{bar:40} {msg}")
+        .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
+    indicatif::ProgressBar::new(total).with_style(style).with_message(what)
+}
+
 /// A sign of life on a terminal, nothing elsewhere.
 pub fn spinner() -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new_spinner();

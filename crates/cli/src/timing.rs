@@ -15,14 +15,29 @@ pub struct Latency {
 }
 
 /// Runs `f` for at least `time`, and at least five times after one warm-up.
-pub fn latency<E>(time: Duration, mut f: impl FnMut() -> Result<(), E>) -> Result<Latency, E> {
-    f()?;
+pub fn latency<E>(time: Duration, f: impl FnMut() -> Result<(), E>) -> Result<Latency, E> {
+    latency_beside(time, || {}, f)
+}
+
+/// As [`latency`], but some times on the way `beside` runs, for comparison under the same conditions. It is not
+/// timed and may sweep the caches: `f` warms up again after it.
+pub fn latency_beside<E>(
+    time: Duration,
+    mut beside: impl FnMut(),
+    mut f: impl FnMut() -> Result<(), E>,
+) -> Result<Latency, E> {
+    const TURNS: u32 = 8;
     let mut seconds: Vec<f64> = Vec::new();
     let start = Instant::now();
     while seconds.len() < 5 || start.elapsed() < time {
-        let begin = Instant::now();
+        beside();
         f()?;
-        seconds.push(begin.elapsed().as_secs_f64());
+        let turn = Instant::now();
+        while seconds.len() < 5 || turn.elapsed() < time / TURNS {
+            let begin = Instant::now();
+            f()?;
+            seconds.push(begin.elapsed().as_secs_f64());
+        }
     }
     Ok(Latency::of(seconds))
 }

@@ -60,8 +60,19 @@ fn bench_measures_networks_and_the_kernel() {
         let report = json(["bench".as_ref(), target.as_os_str(), "--batch".as_ref(), "2".as_ref()]);
         assert_keys(
             &report,
-            &["latency_ms", "layers", "limit_fraction", "images_per_second", "isa", "threads"],
+            &[
+                "latency_ms",
+                "layers",
+                "limit_fraction",
+                "limits",
+                "diagnosis",
+                "images_per_second",
+                "isa",
+                "threads",
+            ],
         );
+        assert_keys(&report["layers"][0], &["name", "kernel", "share", "limit_fraction", "limited_by"]);
+        assert!(report["diagnosis"].as_str().unwrap().ends_with('.'));
         let ms = |key: &str| report["latency_ms"][key].as_f64().unwrap();
         assert!(0.0 < ms("min") && ms("min") <= ms("median") && ms("median") <= ms("p99"));
         let shares = report["layers"].as_array().unwrap().iter().map(|l| l["share"].as_f64().unwrap());
@@ -71,11 +82,50 @@ fn bench_measures_networks_and_the_kernel() {
         assert_eq!(report["batch"], 2);
     }
     let report = json(["bench", "gemm", "5", "70", "100"]);
-    assert_keys(&report, &["latency_ms", "gmacs_per_second", "kernel_gmacs_per_second", "kernel", "isa"]);
+    assert_keys(&report, &["latency_ms", "gmacs_per_second", "limit_fraction", "limits", "kernel", "isa"]);
     let text = succeed(["bench", "gemm", "4", "16", "1", "--isa", "scalar"]);
     assert!(text.contains("4 x 16 x 1") && text.contains("scalar"), "{text}");
     assert!(fail(["bench", "gemm", "16777216", "16777216", "1"]).contains("too large"));
     assert!(fail(["bench", "no-such-thing"]).contains("binarynet-vgg"));
+}
+
+#[test]
+fn bench_measures_the_limits_of_the_machine() {
+    let report = json(["bench", "limits"]);
+    let macs = report["multiply_adds"].as_array().unwrap();
+    let of = |isa: &str, unit: &str| {
+        let rates = macs.iter().filter(|m| m["isa"] == isa && m["unit"] == unit);
+        rates.map(|m| m["gmacs_per_second"].as_f64().unwrap()).fold(0.0, f64::max)
+    };
+    // The best rung comes first; bits are many times faster than floats on every one.
+    for isa in [macs[0]["isa"].as_str().unwrap(), "scalar"] {
+        assert!(of(isa, "binary") > 4.0 * of(isa, "f32") && of(isa, "f32") > 0.0, "{report}");
+    }
+    let reads = report["reads"].as_array().unwrap();
+    assert_eq!(reads.last().unwrap()["name"], "memory");
+    assert!(reads.iter().all(|r| r["gb_per_second"].as_f64().unwrap() > 0.01), "{report}");
+    // One rung, if it is asked for.
+    let text = succeed(["bench", "limits", "--isa", "scalar"]);
+    assert!(text.contains("scalar") && text.contains("L1") && !text.contains("avx"), "{text}");
+}
+
+#[test]
+fn bench_sweeps_the_sizes_of_a_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("sweep.svg");
+    let report = json(["bench".as_ref(), "sweep".as_ref(), "--plot".as_ref(), plot.as_os_str()]);
+    let sweeps = report["sweeps"].as_array().unwrap();
+    assert_eq!(sweeps.len(), 5);
+    for point in sweeps.iter().flat_map(|s| s["points"].as_array().unwrap()) {
+        assert!(point["microseconds"].as_f64().unwrap() > 0.0);
+        // A high cost has a reason, and nothing else has.
+        assert_eq!(point["cost"].as_f64().unwrap() > 1.5, point["reason"].is_string(), "{point}");
+    }
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("activation bits"));
+    let nowhere = dir.path().join("missing").join("sweep.svg");
+    let nowhere = nowhere.to_str().unwrap();
+    assert!(fail(["bench", "sweep", "--isa", "mmx"]).contains("'mmx'"));
+    assert!(fail(["bench", "sweep", "--plot", nowhere]).contains("sweep.svg"));
 }
 
 #[test]
@@ -86,6 +136,8 @@ fn wrong_usage_is_refused() {
         &["bench"],
         &["bench", "gemm", "1", "2"],
         &["bench", "gemm", "1", "2", "0"],
+        &["bench", "sweep", "--plot"],
+        &["bench", "limits", "8"],
         &["demo", "--threads", "0"],
         &["demo", "--fast"],
         &["run", "model"],

@@ -1,12 +1,17 @@
 //! `onebit bench`: latency, throughput, and where the time goes.
 
 use super::Device;
-use super::gemm::{Gemm, kernel_rate};
+use super::gemm::Gemm;
+use super::limits::LimitsCommand;
+use super::sweep::Sweep;
+use crate::diagnosis::{Kind, Row, diagnose};
+use crate::limits::{Limits, Probe, Work, unit_of};
 use crate::text::{Table, count, duration, grouped, percent, plural, print, print_json, significant};
 use crate::timing::{Latency, latency, rate};
 use crate::{Global, network};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use onebit::core::kernels::limits::Unit;
 use onebit::core::model::Model;
 use onebit::core::types::DType;
 use onebit::session::Elements;
@@ -36,6 +41,8 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum Kernel {
     Gemm(Gemm),
+    Limits(LimitsCommand),
+    Sweep(Sweep),
 }
 
 fn architectures() -> String {
@@ -53,10 +60,11 @@ struct Report {
     images_per_second: f64,
     binary_macs: u64,
     float_macs: u64,
-    /// Of the layers on the binary kernel: their speed over that of the kernel alone; none where there are none.
+    /// Of the layers on the binary kernel: their speed over the limit of the rung; none where there are none.
     limit_fraction: Option<f64>,
-    kernel_gmacs_per_second: f64,
+    limits: Limits,
     layers: Vec<Layer>,
+    diagnosis: String,
 }
 
 #[derive(Serialize)]
@@ -69,13 +77,20 @@ struct Layer {
     binary_macs: u64,
     float_macs: u64,
     gmacs_per_second: f64,
+    /// The larger of the fractions of the limits of computing and of moving bytes.
+    limit_fraction: Option<f64>,
+    /// Which one that is: `compute` or a cache.
+    limited_by: Option<&'static str>,
 }
 
 impl Bench {
     /// Runs the command.
     pub fn run(&self, global: &Global) -> Result<()> {
-        if let Some(Kernel::Gemm(gemm)) = &self.kernel {
-            return gemm.run(global);
+        match &self.kernel {
+            Some(Kernel::Gemm(gemm)) => return gemm.run(global),
+            Some(Kernel::Limits(limits)) => return limits.run(global),
+            Some(Kernel::Sweep(sweep)) => return sweep.run(global),
+            None => {}
         }
         self.device.check()?;
         // Clap requires a target where there is no subcommand.
@@ -109,23 +124,56 @@ impl Bench {
             let mut out = vec![0.0; many * session.output().shape.elements()];
             rate(Duration::from_secs(1), many, || session.run_into(inputs.elements(), &mut out))?
         };
-        let times = profile(&session)?;
-        let kernel_rate = kernel_rate(session.executor().kernels());
         let stats = stats(model);
+        let network_bytes = stats.weight_bytes as usize + session.executor().arena_words(1) * 8;
+        let mut probe = Probe::new(&[session.executor().kernels()], network_bytes);
+        let times = profile(&session, &mut probe)?;
+        let limits = probe.limits(session.isa());
         let total: f64 = times.iter().sum();
-        let layers = stats.layers.iter().zip(session.executor().steps()).zip(&times);
-        let layers: Vec<Layer> = layers
-            .map(|((l, step), &seconds)| Layer {
+        let (mut layers, mut rows) = (Vec::new(), Vec::new());
+        // Multiply-adds and seconds of the layers on the binary kernel.
+        let mut binary = (0.0, 0.0);
+        for (i, (l, &seconds)) in stats.layers.iter().zip(&times).enumerate() {
+            let kernel = session.executor().steps()[i].kernel();
+            let input = model.types()[model.nodes()[i].inputs[0]];
+            let work = work(model, i, l, kernel, network_bytes);
+            let limit = limits.fraction(&work, seconds);
+            let one_row = model.types()[i + 1].shape.pixels() == 1;
+            if work.unit == Some(Unit::Binary) {
+                binary = (binary.0 + work.macs as f64, binary.1 + seconds);
+            }
+            rows.push(Row {
+                name: &l.name,
+                op: l.op,
+                kind: match work.unit {
+                    None => Kind::Other,
+                    Some(_) if l.float_macs > 0 => Kind::Float,
+                    Some(_) if matches!(input.dtype, DType::U8 | DType::I8) => Kind::Bytes,
+                    Some(_) => Kind::Bits,
+                },
+                seconds,
+                macs: l.binary_macs + l.float_macs,
+                products: u64::from(l.weight_bits.unwrap_or(1)) * u64::from(l.activation_bits),
+                side_by_side: if one_row { input.shape.elements() } else { input.shape.c },
+                one_row,
+                weight_bytes: work.weight_bytes,
+                limit,
+            });
+            layers.push(Layer {
                 name: l.name.clone(),
                 op: l.op,
-                kernel: step.kernel(),
+                kernel,
                 microseconds: seconds * 1e6,
                 share: seconds / total,
                 binary_macs: l.binary_macs,
                 float_macs: l.float_macs,
                 gmacs_per_second: (l.binary_macs + l.float_macs) as f64 / seconds / 1e9,
-            })
-            .collect();
+                limit_fraction: limit.map(|f| f.part),
+                limited_by: limit.map(|f| f.of),
+            });
+        }
+        let limit_fraction =
+            limits.macs(Unit::Binary).filter(|_| binary.1 > 0.0).map(|limit| binary.0 / binary.1 / limit);
         let report = Report {
             model: name,
             isa: session.isa(),
@@ -136,37 +184,52 @@ impl Bench {
             images_per_second,
             binary_macs: stats.binary_macs,
             float_macs: stats.float_macs,
-            limit_fraction: binary_rate(&session, &stats.layers, &times).map(|r| r / kernel_rate),
-            kernel_gmacs_per_second: kernel_rate / 1e9,
+            limit_fraction,
+            limits,
             layers,
+            diagnosis: diagnose(&rows, limit_fraction),
         };
         if global.json { print_json(&report) } else { print(&report.text()) }
     }
 }
 
-/// Single-bit multiply-adds per second of the layers that run on the binary kernel.
-fn binary_rate(session: &Session, layers: &[LayerStats], times: &[f64]) -> Option<f64> {
-    let executor = session.executor();
-    let kernel = executor.kernels().bgemm.name;
-    let all = layers.iter().zip(times).zip(executor.steps());
-    let binary = all.filter(|(_, step)| step.kernel() == kernel);
-    let (macs, seconds) = binary.fold((0, 0.0), |(m, s), ((l, t), _)| (m + l.bit_macs(), s + t));
-    (macs > 0).then(|| macs as f64 / seconds)
+/// What layer `i` of a model must do at least, for one image.
+fn work(model: &Model<'_>, i: usize, l: &LayerStats, kernel: &str, network_bytes: usize) -> Work {
+    let unit = unit_of(kernel);
+    let types = model.types();
+    let inputs = model.nodes()[i].inputs.iter().map(|&v| types[v].dtype.bytes(types[v].shape));
+    Work {
+        unit,
+        macs: if unit == Some(Unit::Binary) { l.bit_macs() } else { l.binary_macs + l.float_macs },
+        weight_bytes: l.weight_bytes as usize,
+        value_bytes: inputs.sum::<usize>() + l.activation_bytes as usize,
+        network_bytes,
+    }
 }
 
-/// Shortest time of each layer for one image on one thread, in seconds.
-fn profile(session: &Session) -> onebit::Result<Vec<f64>> {
+/// Shortest time of each layer for one image on one thread, in seconds; the limits take turns with it.
+fn profile(session: &Session, probe: &mut Probe) -> onebit::Result<Vec<f64>> {
+    /// Reads sweep the caches, so there are few, and the network warms up after each.
+    const READS: usize = 4;
+    const SLICE: Duration = Duration::from_millis(300);
     let inputs = Inputs::random(session, 1);
     let mut best = vec![f64::INFINITY; session.executor().steps().len()];
-    let (start, mut runs) = (Instant::now(), 0);
-    while runs < 5 || start.elapsed() < Duration::from_secs(1) {
-        // The first layer's time includes the copying of the input, which is little.
-        let mut last = Instant::now();
-        session.profile(inputs.elements(), |step| {
-            best[step] = best[step].min(last.elapsed().as_secs_f64());
-            last = Instant::now();
-        })?;
-        runs += 1;
+    for _ in 0..READS {
+        probe.bandwidth();
+        let (start, mut runs) = (Instant::now(), 0);
+        while runs < 3 || start.elapsed() < SLICE {
+            probe.compute();
+            let turn = Instant::now();
+            while turn.elapsed() < Duration::from_millis(1) {
+                // The first layer's time includes the copying of the input, which is little.
+                let mut last = Instant::now();
+                session.profile(inputs.elements(), |step| {
+                    best[step] = best[step].min(last.elapsed().as_secs_f64());
+                    last = Instant::now();
+                })?;
+                runs += 1;
+            }
+        }
     }
     Ok(best)
 }
@@ -203,7 +266,8 @@ impl Inputs {
 
 impl Report {
     fn text(&self) -> String {
-        let mut table = Table::new(&["layer", "op", "kernel", ">time", ">share", ">MACs", ">GMAC/s"]);
+        let mut table =
+            Table::new(&["layer", "op", "kernel", ">time", ">share", ">MACs", ">GMAC/s", ">limit", ""]);
         for l in &self.layers {
             let macs = l.binary_macs + l.float_macs;
             let some = |text: String| if macs == 0 { "·".to_owned() } else { text };
@@ -215,20 +279,22 @@ impl Report {
                 percent(l.share),
                 some(count(macs)),
                 some(significant(l.gmacs_per_second)),
+                l.limit_fraction.map_or("·".into(), |f| format!("{:.0} %", 100.0 * f)),
+                l.limited_by.unwrap_or_default().into(),
             ]);
         }
         let limit = match self.limit_fraction {
             Some(f) => format!(
-                "binary layers run at {} of the kernel's speed in L1 ({} GMAC/s of single bits on one thread)",
+                "binary layers run at {} of {} GMAC/s, what this machine does in registers on one thread",
                 percent(f),
-                grouped(self.kernel_gmacs_per_second as u64)
+                grouped(self.limits.binary_gmacs_per_second.unwrap_or(0.0) as u64)
             ),
             None => "no binary layers".to_owned(),
         };
         let ms = |v: f64| duration(v * 1e-3);
         format!(
             "{} · batch {} · {} · {}\n  latency     min {}, median {}, p99 {}\n  throughput  {} images/s\n  limit       {limit}\n\n\
-             One image on one thread, shortest time of each layer:\n{}",
+             One image on one thread, shortest time of each layer:\n{}\n{}",
             self.model,
             self.batch,
             self.isa,
@@ -238,6 +304,7 @@ impl Report {
             ms(self.latency_ms.p99),
             grouped(self.images_per_second as u64),
             table.render(),
+            self.diagnosis,
         )
     }
 }

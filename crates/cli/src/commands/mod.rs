@@ -9,6 +9,10 @@ pub mod run;
 
 mod explain;
 mod gemm;
+mod limits;
+mod plot;
+mod single;
+mod sweep;
 mod tensor;
 
 use anyhow::{Result, bail};

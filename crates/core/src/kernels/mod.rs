@@ -13,6 +13,7 @@ mod avx512;
 mod bgemm;
 mod fgemm;
 mod igemm;
+pub mod limits;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
