@@ -7,6 +7,7 @@ use crate::bits;
 use crate::kernels::Kernels;
 use crate::model::{Error, Model, Node, Tensor};
 use crate::ops::{self, Elementwise, Op, PoolKind};
+use crate::team::{self, MAX_PARTS, Team};
 use crate::types::{DType, Quant, ValueType};
 use alloc::format;
 use alloc::string::String;
@@ -52,6 +53,8 @@ pub struct Step {
     inputs: Vec<Value>,
     place: Value,
     prepared: Prepared,
+    /// About how long one image takes on one thread, in nanoseconds.
+    estimate_ns: u64,
 }
 
 impl Step {
@@ -170,7 +173,15 @@ impl Executor {
                     _ => 0,
                 };
                 scratch_words = scratch_words.max(scratch);
-                Step { name: node.name.clone(), op: node.op, output: place.ty, inputs, place, prepared }
+                Step {
+                    name: node.name.clone(),
+                    op: node.op,
+                    output: place.ty,
+                    estimate_ns: estimate_ns(node, inputs[0].ty, place.ty, kernels),
+                    inputs,
+                    place,
+                    prepared,
+                }
             })
             .collect();
         let output = value(places.len() - 1);
@@ -206,6 +217,27 @@ impl Executor {
         &arena[self.output.range(batch)]
     }
 
+    /// Words of memory that one image needs on a team of `members`.
+    pub fn team_arena_words(&self, members: usize) -> usize {
+        self.value_words + self.scratch_words * members.clamp(1, MAX_PARTS)
+    }
+
+    /// Runs one image on a team, in an arena of at least [`Executor::team_arena_words`]. A layer is cut into parts where
+    /// that saves more than handing them out costs; the result is the same. `after` is called as by [`Executor::run`].
+    pub fn run_team(&self, team: &dyn Team, arena: &mut [u64], mut after: impl FnMut(usize)) {
+        let (values, scratch) = arena.split_at_mut(self.value_words);
+        for (i, step) in self.steps.iter().enumerate() {
+            let members = team.members() as u64;
+            let saved = step.estimate_ns / members * (members - 1);
+            if members > 1 && step.cuts() && saved >= 2 * team.cost_ns() {
+                step.run_team(team, values, scratch, self.scratch_words);
+            } else {
+                step.run(self.kernels, 1, values, scratch);
+            }
+            after(i);
+        }
+    }
+
     /// Runs `batch` images in an arena of at least [`Executor::arena_words`]; `after` is called with the
     /// index of each step when it is done.
     pub fn run(&self, batch: usize, arena: &mut [u64], mut after: impl FnMut(usize)) {
@@ -215,6 +247,20 @@ impl Executor {
             after(i);
         }
     }
+}
+
+/// About how long a node takes on one thread: from its products at a rate that is usual for the kernels, and from
+/// the bytes of its values. It only has to tell layers that are worth cutting from those that are not.
+fn estimate_ns(node: &Node<'_>, x: ValueType, out: ValueType, kernels: &Kernels) -> u64 {
+    let weight = node.params.weight.as_ref();
+    let products = weight.map_or(0, |w| out.shape.pixels() as u64 * (w.rows * w.cols) as u64);
+    let lanes = kernels.bgemm.nr as u64;
+    let products_ns = match (weight.and_then(|w| w.as_bits()), x.dtype.quant()) {
+        (Some((w, _)), Some(q)) => products * (w.planes() * q.planes()) as u64 / (64 * lanes),
+        _ => products / (2 * kernels.fgemm.nr as u64),
+    };
+    let bytes = x.dtype.bytes(x.shape).saturating_add(out.dtype.bytes(out.shape));
+    products_ns + bytes as u64 / 16
 }
 
 /// Place of every value: first fit among the values that live at the same time.
@@ -296,6 +342,24 @@ impl Step {
                     self.image(kernels, first.ty, x, out);
                 }
             }
+        }
+    }
+
+    /// Whether [`Step::run_team`] can cut it.
+    fn cuts(&self) -> bool {
+        match &self.prepared {
+            Prepared::BConv(conv) => conv.cuts().0,
+            _ => false,
+        }
+    }
+
+    /// Runs one image in parts.
+    fn run_team(&self, team: &dyn Team, values: &mut [u64], scratch: &mut [u64], scratch_words: usize) {
+        let (x, out) = pair(values, self.inputs[0].range(1), self.place.range(1));
+        if let Prepared::BConv(conv) = &self.prepared {
+            team::run(team, self.output, conv.cuts().1, out, scratch, scratch_words, &|part| {
+                conv.run_piece(&part.piece, x, part.out, part.scratch);
+            });
         }
     }
 

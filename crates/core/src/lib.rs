@@ -34,5 +34,7 @@ pub mod exec;
 pub mod model;
 #[cfg(feature = "alloc")]
 pub mod reference;
+#[cfg(feature = "alloc")]
+pub mod team;
 
 pub use types::{DType, Encoding, Quant, Shape, ValueType};

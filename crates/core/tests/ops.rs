@@ -5,6 +5,7 @@ use onebit_core::exec::Executor;
 use onebit_core::model::{Model, Node};
 use onebit_core::ops::{Op, Reshape};
 use onebit_core::reference::{self, Values};
+use onebit_core::team::{Part, Team};
 use onebit_core::{Shape, ValueType, kernels, ops};
 
 /// One-node model of a case. Only the first input can be the network input, so cases with several
@@ -46,6 +47,28 @@ fn check(name: &str, model: &Model<'_>, images: &[Values]) {
             let got = cases::unpack(model.output(), got);
             assert_eq!(exact(&got), exact(want), "{name}, image {i}, on {}: {got:?}", rung.isa);
         }
+        for members in [2, 3] {
+            let mut arena = vec![u64::MAX; exec.team_arena_words(members)];
+            exec.input_mut(&mut arena, 1).copy_from_slice(&packed[..model.input().arena_words()]);
+            exec.run_team(&Backwards(members), &mut arena, |_| {});
+            let got = cases::unpack(model.output(), exec.output_of(&arena, 1));
+            assert_eq!(exact(&got), exact(&want[0]), "{name}, {members} parts, on {}: {got:?}", rung.isa);
+        }
+    }
+}
+
+/// A team that cuts everything, and of which the last member is done first.
+struct Backwards(usize);
+
+impl Team for Backwards {
+    fn members(&self) -> usize {
+        self.0
+    }
+    fn cost_ns(&self) -> u64 {
+        0
+    }
+    fn run(&self, parts: &mut [Part<'_>], work: &(dyn Fn(&mut Part<'_>) + Sync)) {
+        parts.iter_mut().rev().for_each(work);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs a model: batches, threads, and memory that is reused.
 
+use crate::driver::team::Threads;
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::image::Image;
@@ -77,7 +78,10 @@ pub struct Session {
     meta: Meta,
     /// Images that one thread runs at a time.
     chunk: usize,
+    /// For images on different cores.
     pool: Option<rayon::ThreadPool>,
+    /// For one image on several cores.
+    team: Option<Threads>,
     arenas: Mutex<Vec<Vec<u64>>>,
 }
 
@@ -116,10 +120,14 @@ impl Session {
             .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
             .transpose()
             .map_err(|e| Error::Input(format!("cannot start {threads} threads: {e}")))?;
+        let team = (threads > 1)
+            .then(|| Threads::start(threads))
+            .transpose()
+            .map_err(|e| Error::Input(format!("cannot start {threads} threads: {e}")))?;
         // Images that share weights while those are in cache, in arenas that stay in cache.
         let image_bytes = (executor.arena_words(2) - executor.arena_words(1)) * 8;
         let chunk = ((256 << 10) / image_bytes.max(1)).clamp(1, 64);
-        Ok(Session { executor, meta, chunk, pool, arenas: Mutex::new(Vec::new()) })
+        Ok(Session { executor, meta, chunk, pool, team, arenas: Mutex::new(Vec::new()) })
     }
 
     /// Type of the network's input.
@@ -222,24 +230,30 @@ impl Session {
                 out.len()
             )));
         }
-        let piece = self.chunk.min(images.div_ceil(self.threads())).max(1);
+        // Fewer images than threads: all threads work on each.
+        let alone = images < self.threads();
+        let piece = if alone { 1 } else { self.chunk.min(images.div_ceil(self.threads())).max(1) };
         let run = |i: usize, out: &mut [f32]| {
             let n = out.len() / scores;
             let first = i * piece;
-            self.run_chunk(inputs.slice(first * per_image..(first + n) * per_image), n, out)
+            self.run_chunk(inputs.slice(first * per_image..(first + n) * per_image), n, alone, out)
         };
         match &self.pool {
-            Some(pool) if images > 1 => pool.install(|| {
+            Some(pool) if !alone => pool.install(|| {
                 out.par_chunks_mut(piece * scores).enumerate().try_for_each(|(i, out)| run(i, out))
             }),
             _ => out.chunks_mut(piece * scores).enumerate().try_for_each(|(i, out)| run(i, out)),
         }
     }
 
-    fn run_chunk(&self, inputs: Elements<'_>, n: usize, out: &mut [f32]) -> Result<()> {
+    /// Runs `n` images on this thread, or the only one with the team.
+    fn run_chunk(&self, inputs: Elements<'_>, n: usize, alone: bool, out: &mut [f32]) -> Result<()> {
         self.with_arena(|arena| {
             self.put_inputs(inputs, n, arena)?;
-            self.executor.run(n, arena, |_| {});
+            match &self.team {
+                Some(team) if alone => self.executor.run_team(team, arena, |_| {}),
+                _ => self.executor.run(n, arena, |_| {}),
+            }
             let ty = self.output();
             let values = self.executor.output_of(arena, n).chunks_exact(ty.arena_words());
             for (words, out) in values.zip(out.chunks_exact_mut(ty.shape.elements())) {
@@ -264,7 +278,9 @@ impl Session {
     fn with_arena<T>(&self, f: impl FnOnce(&mut [u64]) -> T) -> T {
         let lock = || self.arenas.lock().unwrap_or_else(|e| e.into_inner());
         let taken = lock().pop();
-        let mut arena = taken.unwrap_or_else(|| vec![0; self.executor.arena_words(self.chunk)]);
+        let words =
+            || self.executor.arena_words(self.chunk).max(self.executor.team_arena_words(self.threads()));
+        let mut arena = taken.unwrap_or_else(|| vec![0; words()]);
         let result = f(&mut arena);
         lock().push(arena);
         result

@@ -2,3 +2,4 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod map;
+pub(crate) mod team;

@@ -8,6 +8,7 @@ use crate::kernels::{Accumulators, Aligned, Block, Kernels, Limits, Pair};
 use crate::model::{Params, Tensor};
 use crate::ops::rows_at_a_time;
 use crate::ops::transform::{Transform, level};
+use crate::team::Piece;
 use crate::types::{DType, Encoding, Quant, ValueType};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -216,6 +217,35 @@ impl Planes {
 
     /// Runs `batch` images.
     pub(super) fn run(&self, batch: usize, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+        let pixels = batch * self.out.shape.pixels();
+        self.run_part(0..pixels, 0..self.group().0, x, out, scratch);
+    }
+
+    /// Runs a piece of one image.
+    pub(super) fn run_piece(&self, piece: &Piece, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+        match piece.clone() {
+            Piece::Pixels(pixels) => self.run_part(pixels, 0..self.group().0, x, out, scratch),
+            Piece::Channels(channels) if self.conv.groups == 1 => {
+                self.run_part(0..1, channels, x, out, scratch)
+            }
+            Piece::Channels(_) => unreachable!("channels of groups are not cut"),
+        }
+    }
+
+    /// Whether the channels of an only pixel can be computed apart.
+    pub(super) fn cuts_channels(&self) -> bool {
+        self.conv.groups == 1
+    }
+
+    /// Runs output pixels, numbered through all images, and channels of each group; `out` begins with the first.
+    fn run_part(
+        &self,
+        range: Range<usize>,
+        channels: Range<usize>,
+        x: &[u64],
+        out: &mut [u64],
+        scratch: &mut [u64],
+    ) {
         let mut scratch = self.scratch().take(scratch);
         let (in_words, pixels) = (self.input.arena_words(), self.out.shape.pixels());
         if matches!(self.out.dtype, DType::Bits(_)) && !self.direct() {
@@ -224,26 +254,32 @@ impl Planes {
         for g in 0..self.conv.groups {
             if self.lowering.band_words() == 0 {
                 // Columns of all images together: in a dense layer each has only one.
-                self.run_pixels(g, 0..batch * pixels, x, 0, &mut scratch, out);
+                self.run_pixels(g, range.clone(), range.start, &channels, x, 0, &mut scratch, out);
                 continue;
             }
-            for image in 0..batch {
+            let (w, mut first) = (self.out.shape.w, range.start);
+            while first < range.end {
+                // A band ends with its rows, the image or the range.
+                let (image, oy) = (first / pixels, first % pixels / w);
+                let rows = self.lowering.band_rows().min(self.out.shape.h - oy);
+                let end = (image * pixels + (oy + rows) * w).min(range.end);
+                let rows = (end - image * pixels).div_ceil(w) - oy;
                 let x = &x[image * in_words..][..in_words];
-                for oy in (0..self.out.shape.h).step_by(self.lowering.band_rows()) {
-                    let rows = self.lowering.band_rows().min(self.out.shape.h - oy);
-                    self.lowering.spread(x, g, oy, rows, scratch.band);
-                    let first = image * pixels + oy * self.out.shape.w;
-                    self.run_pixels(g, first..first + rows * self.out.shape.w, x, oy, &mut scratch, out);
-                }
+                self.lowering.spread(x, g, oy, rows, scratch.band);
+                self.run_pixels(g, first..end, range.start, &channels, x, oy, &mut scratch, out);
+                first = end;
             }
         }
     }
 
-    /// Runs output pixels, numbered through all images; `x` is their image, or all images where there are no bands.
+    /// Runs output pixels, numbered through all images; `x` is their image, or all images where there are no bands;
+    /// `out` begins with pixel `origin` and the first channel.
     fn run_pixels(
         &self,
         g: usize,
         range: Range<usize>,
+        origin: usize,
+        channels: &Range<usize>,
         x: &[u64],
         oy: usize,
         scratch: &mut Scratch<&mut [u64]>,
@@ -276,20 +312,19 @@ impl Planes {
                     let x = if scratch.band.is_empty() { &x[image * words..][..words] } else { x };
                     let gemm = &self.kernels.bgemm;
                     self.lowering.lower(gemm, x, g, scratch.band, oy, pixel, n, &mut columns);
-                    self.place(image, pixel, n, &mut at[done..], &mut to[done..]);
+                    self.place(first + done, origin, n, &mut at[done..], &mut to[done..]);
                     done += n;
                 }
             }
-            let (ng, _) = self.group();
             // As many channels as fit into a word.
-            for channel in (0..ng).step_by(64) {
+            for channel in channels.clone().step_by(64) {
                 for start in (0..total).step_by(full) {
                     let rows = full.min(total - start);
                     let block = start / full;
                     let a = &scratch.columns[block * block_words..][..block_words];
                     let base = if sums.is_empty() { &[][..] } else { &sums[block * lda..][..rows] };
                     self.multiply(
-                        Target { g, channel, width: 64.min(ng - channel) },
+                        Target { g, channel, width: 64.min(channels.end - channel), origin: channels.start },
                         Rows { a, lda, base, at: &at[start..][..rows], to: &to[start..][..rows] },
                         scratch.temporary,
                         out,
@@ -299,8 +334,10 @@ impl Planes {
         }
     }
 
-    /// Where the constants and outputs of neighbouring output pixels lie.
-    fn place(&self, image: usize, pixel: usize, n: usize, at: &mut [usize], to: &mut [usize]) {
+    /// Where the constants and outputs of `n` neighbouring output pixels of an image lie, from `pixel` on; the output
+    /// begins with pixel `origin`.
+    fn place(&self, pixel: usize, origin: usize, n: usize, at: &mut [usize], to: &mut [usize]) {
+        let pixels = self.out.shape.pixels();
         let (c, width) = (self.out.shape.c, self.out.shape.w);
         let (image_units, pixel_units) = match self.out.dtype {
             DType::Bits(q) => (self.out.arena_words(), q.planes() * bits::words(c)),
@@ -308,7 +345,8 @@ impl Planes {
         };
         let steps = if let Output::Limits { steps, .. } = &self.output { *steps } else { 1 };
         let class_size = self.all_channels() * steps;
-        let first = image * image_units + pixel * pixel_units;
+        let unit = |pixel: usize| pixel / pixels * image_units + pixel % pixels * pixel_units;
+        let (first, pixel) = (unit(pixel) - unit(origin), pixel % pixels);
         for (i, to) in to[..n].iter_mut().enumerate() {
             *to = first + i * pixel_units;
         }
@@ -333,12 +371,13 @@ impl Planes {
 
     /// Multiplies a block of columns with at most 64 channels.
     fn multiply(&self, target: Target, rows: Rows<'_>, temporary: &mut [u64], out: &mut [u64]) {
-        let Target { g, channel, width } = target;
+        let Target { g, channel, width, origin } = target;
         let (gemm, n) = (&self.kernels.bgemm, rows.at.len());
         let (ng, panels) = self.group();
         let stride = self.panels.len() / (self.conv.groups * panels);
-        // The first channel among the padded ones, and in the output.
+        // The first channel among the padded ones, of all, and in the output.
         let (first, channel) = (g * panels * gemm.nr + channel, g * ng + channel);
+        let place = channel - origin;
         let block = Block {
             rows: n,
             k: self.k,
@@ -357,16 +396,16 @@ impl Planes {
         let whole = width.is_multiple_of(gemm.nr);
         match &self.output {
             Output::Ints if whole => {
-                gemm.ints(&block, &acc, &mut bytemuck::cast_slice_mut(out)[channel..]);
+                gemm.ints(&block, &acc, &mut bytemuck::cast_slice_mut(out)[place..]);
             }
             Output::Ints => {
                 let (values, own) = self.detour(n, temporary);
                 gemm.ints(&block, &Accumulators { to: own, ..acc }, values);
-                scatter(values, width, to, &mut bytemuck::cast_slice_mut(out)[channel..]);
+                scatter(values, width, to, &mut bytemuck::cast_slice_mut(out)[place..]);
             }
             Output::Floats(constants) => {
                 let constants = constants.each_ref().map(|t| &t[first..]);
-                let out = &mut bytemuck::cast_slice_mut(out)[channel..];
+                let out = &mut bytemuck::cast_slice_mut(out)[place..];
                 if whole {
                     gemm.floats(&block, &acc, constants, out);
                     return;
@@ -380,7 +419,7 @@ impl Planes {
                 let step = self.all_channels();
                 let limits = Limits { table: &table[first..], at, to, steps: *steps, step, flips };
                 if self.direct() {
-                    gemm.bits(&block, &limits, &mut out[channel / 64..]);
+                    gemm.bits(&block, &limits, &mut out[place / 64..]);
                     return;
                 }
                 let (masks, own) = temporary.split_at_mut(self.block * steps);
@@ -392,7 +431,7 @@ impl Planes {
                         Quant::raise(&mut planes, *mask);
                     }
                     quant.encode_levels(&mut planes);
-                    self.put(*quant, &planes, channel, width, &mut out[*to..]);
+                    self.put(*quant, &planes, place, width, &mut out[*to..]);
                 }
             }
             Output::Levels(transform) => {
@@ -410,7 +449,7 @@ impl Planes {
                             *plane |= u64::from(code >> p & 1) << i;
                         }
                     }
-                    self.put(quant, &planes, channel, width, &mut out[*to..]);
+                    self.put(quant, &planes, place, width, &mut out[*to..]);
                 }
             }
         }
@@ -456,6 +495,8 @@ struct Target {
     g: usize,
     channel: usize,
     width: usize,
+    /// The channel with which the output begins.
+    origin: usize,
 }
 
 /// Lowered columns and where their results go.

@@ -5,6 +5,7 @@ use super::bytes::Bytes;
 use super::planes::Planes;
 use crate::kernels::Kernels;
 use crate::model::{Params, Tensor};
+use crate::team::Piece;
 use crate::types::{DType, ValueType};
 
 /// Output pixels from which bytes beat bit planes on bytes: below, more of the weights are read for too few pixels.
@@ -59,6 +60,22 @@ impl Prepared {
         match &self.product {
             Product::Planes(p) => p.scratch_words(),
             Product::Bytes(b) => b.scratch_words(),
+        }
+    }
+
+    /// Whether one image can be cut into pieces, and whether an only pixel by its channels.
+    pub(crate) fn cuts(&self) -> (bool, bool) {
+        match &self.product {
+            Product::Planes(p) => (true, p.cuts_channels()),
+            Product::Bytes(_) => (false, false),
+        }
+    }
+
+    /// Runs a piece of one image; `out` begins with it.
+    pub(crate) fn run_piece(&self, piece: &Piece, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+        match &self.product {
+            Product::Planes(p) => p.run_piece(piece, x, out, scratch),
+            Product::Bytes(b) => b.run(1, x, out, scratch),
         }
     }
 
