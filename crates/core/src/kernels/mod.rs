@@ -21,7 +21,7 @@ mod simd128;
 #[cfg(feature = "alloc")]
 pub use aligned::Aligned;
 pub use bgemm::{Bgemm, MAX_CHANNELS};
-pub use fgemm::{Fgemm, MAX_COLUMNS};
+pub use fgemm::{Fgemm, MAX_COLUMNS, Rows, Target};
 
 /// The kernels of one instruction set.
 pub struct Kernels {
