@@ -8,8 +8,6 @@
 
 /// Most columns of a panel of any rung.
 pub const MAX_COLUMNS: usize = 32;
-/// Most lanes of a vector of any rung.
-pub(super) const MAX_LANES: usize = 16;
 /// Pixels of a depthwise tile: more chains than the multiply-adds that a CPU has in flight.
 const PIXELS: usize = 8;
 
@@ -117,7 +115,7 @@ macro_rules! float_kernels {
         pub(super) const FGEMM: fgemm::Fgemm = {
             const LANES: usize = <$lanes as fgemm::FloatLanes>::LANES;
             const NV: usize = $nr / LANES;
-            assert!($nr % LANES == 0 && $nr <= fgemm::MAX_COLUMNS && LANES <= fgemm::MAX_LANES);
+            assert!($nr % LANES == 0 && $nr <= fgemm::MAX_COLUMNS);
             $(#[target_feature(enable = $features)])?
             unsafe fn product(operands: &fgemm::Operands<'_>) {
                 // SAFETY: bounds are passed on from `Fgemm`; the instructions are enabled on this function.
@@ -234,7 +232,7 @@ pub(super) unsafe fn product<L: FloatLanes, const MR: usize, const NV: usize>(op
     }
 }
 
-/// All rows, in tiles of `MR` and then of 8, 4, 2 and 1; `NV` vectors of the `PV` of a panel.
+/// All rows, in tiles of `MR` and then of 8, 7 (the last maps of ImageNet), 4, 2 and 1; `NV` vectors of the `PV` of a panel.
 #[inline(always)]
 unsafe fn tiles<L: FloatLanes, const MR: usize, const NV: usize, const PV: usize>(operands: &Operands<'_>) {
     let count = operands.rows.count;
@@ -248,6 +246,10 @@ unsafe fn tiles<L: FloatLanes, const MR: usize, const NV: usize, const PV: usize
         if MR > 8 && r + 8 <= count {
             tile::<L, 8, NV, PV>(operands, r);
             r += 8;
+        }
+        if MR > 7 && r + 7 == count {
+            tile::<L, 7, NV, PV>(operands, r);
+            r += 7;
         }
         if MR > 4 && r + 4 <= count {
             tile::<L, 4, NV, PV>(operands, r);
@@ -290,31 +292,32 @@ unsafe fn tile<L: FloatLanes, const M: usize, const NV: usize, const PV: usize>(
                 b = b.add(PV * L::LANES);
             }
         }
-        for j in 0..NV {
-            let at = j * L::LANES;
-            if at >= width {
-                break;
-            }
-            for i in 0..M {
-                let v = if bias.is_null() { acc[i][j] } else { L::add(acc[i][j], L::load(bias.add(at))) };
-                let out = operands.out.add((first + i) * operands.stride + at);
-                store::<L>(v, width - at, out);
+        if !bias.is_null() {
+            for j in 0..NV {
+                let bias = L::load(bias.add(j * L::LANES));
+                for i in 0..M {
+                    acc[i][j] = L::add(acc[i][j], bias);
+                }
             }
         }
-    }
-}
-
-/// Stores the first `n` lanes, or all.
-#[inline(always)]
-unsafe fn store<L: FloatLanes>(v: L::V, n: usize, out: *mut f32) {
-    // SAFETY: the caller guarantees room for `n` floats or a vector, whichever is less.
-    unsafe {
-        if n >= L::LANES {
-            L::store(out, v);
+        let out = operands.out.add(first * operands.stride);
+        if width >= NV * L::LANES {
+            for i in 0..M {
+                for j in 0..NV {
+                    L::store(out.add(i * operands.stride + j * L::LANES), acc[i][j]);
+                }
+            }
         } else {
-            let mut lanes = [0.0; MAX_LANES];
-            L::store(lanes.as_mut_ptr(), v);
-            core::ptr::copy_nonoverlapping(lanes.as_ptr(), out, n);
+            // Loops of fixed length only: otherwise the sums would live in memory all along.
+            let mut columns = [[0.0f32; MAX_COLUMNS]; M];
+            for i in 0..M {
+                for j in 0..NV {
+                    L::store(columns[i].as_mut_ptr().add(j * L::LANES), acc[i][j]);
+                }
+            }
+            for i in 0..M {
+                core::ptr::copy_nonoverlapping(columns[i].as_ptr(), out.add(i * operands.stride), width);
+            }
         }
     }
 }
