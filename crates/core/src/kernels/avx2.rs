@@ -48,6 +48,12 @@ unsafe fn affine(
     unsafe { bgemm::affine(n, counts, offsets, constants, out) }
 }
 
+/// See [`super::Kernels::run`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run(pass: impl super::Pass) {
+    pass.run();
+}
+
 struct Avx2;
 
 // SAFETY: every method is a few AVX2 operations on vectors or on memory that the caller bounds.

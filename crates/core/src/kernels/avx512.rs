@@ -53,6 +53,12 @@ unsafe fn affine(
     unsafe { bgemm::affine(n, counts, offsets, constants, out) }
 }
 
+/// See [`super::Kernels::run`].
+#[target_feature(enable = "avx512f,avx512vl")]
+pub(super) unsafe fn run(pass: impl super::Pass) {
+    pass.run();
+}
+
 struct Avx512;
 
 // SAFETY: every method is one AVX-512 operation on vectors or on memory that the caller bounds.

@@ -18,6 +18,7 @@ pub struct BPool2d {
 }
 
 /// One image. `minimum` has a bit for each channel that takes the minimum.
+#[inline(always)]
 pub fn run(
     pool: &BPool2d,
     quant: Quant,
@@ -28,6 +29,10 @@ pub fn run(
     out: &mut [u64],
 ) {
     let (words, planes) = (bits::words(input.c), quant.planes());
+    if planes == 1 && quant.encoding != Encoding::Signed {
+        let size = output.pixels() * words;
+        return run_bits(&pool.window, input, output, x, minimum, &mut out[..size]);
+    }
     // Signed codes compare like unsigned ones after their top bit is inverted.
     let signed = matches!(quant.encoding, Encoding::Signed | Encoding::Ternary);
     for (i, out) in out.chunks_exact_mut(words * planes).take(output.pixels()).enumerate() {
@@ -55,6 +60,48 @@ pub fn run(
                 }
             }
         });
+    }
+}
+
+/// One image of one plane: OR, and AND for the minimum. Tap by tap over a row of the output, so that neighbouring
+/// pixels are combined at once.
+#[inline(always)]
+fn run_bits(window: &Window, input: Shape, output: Shape, x: &[u64], minimum: &[u64], out: &mut [u64]) {
+    let words = minimum.len();
+    let [down, right] = window.stride;
+    for (oy, line) in out.chunks_exact_mut(output.w * words).enumerate() {
+        for pixel in line.chunks_exact_mut(words) {
+            pixel.copy_from_slice(minimum);
+        }
+        for ky in window.inside(oy, 0, input.h) {
+            let y = oy * down + ky * window.dilation[0] - window.pad[0];
+            for kx in 0..window.kernel[1] {
+                // Outputs whose tap lies inside: `0 <= ox * right + tap - pad < w`.
+                let (tap, pad) = (kx * window.dilation[1], window.pad[1]);
+                let first = pad.saturating_sub(tap).div_ceil(right);
+                let end = (input.w + pad).saturating_sub(tap).div_ceil(right).min(output.w);
+                if first >= end {
+                    continue;
+                }
+                let from = &x[(y * input.w + first * right + tap - pad) * words..];
+                let line = &mut line[first * words..end * words];
+                match (words, right) {
+                    (1, 1) => combine(line, from.chunks_exact(1), minimum),
+                    (1, 2) => combine(line, from.chunks(2), minimum),
+                    _ => combine(line, from.chunks(right * words), minimum),
+                }
+            }
+        }
+    }
+}
+
+/// Combines every pixel of `line` with the first words of one of `taps`.
+#[inline(always)]
+fn combine<'a>(line: &mut [u64], taps: impl Iterator<Item = &'a [u64]>, minimum: &[u64]) {
+    for (pixel, tap) in line.chunks_exact_mut(minimum.len()).zip(taps) {
+        for ((o, x), m) in pixel.iter_mut().zip(tap).zip(minimum) {
+            *o = ((*o | x) & !m) | (*o & x & m);
+        }
     }
 }
 

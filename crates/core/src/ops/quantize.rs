@@ -23,14 +23,34 @@ pub enum Rounding {
 }
 
 impl Rounding {
-    /// Rounds one number.
-    #[inline]
-    pub fn apply(self, x: f32) -> f32 {
+    /// Rounds one number to an integer; those beyond `i32` become its ends, and what is not a number 0.
+    #[inline(always)]
+    pub fn apply(self, x: f32) -> i32 {
+        // Without calls and branches, so that loops vectorise.
+        let floor = |x: f32| {
+            let towards_zero = x as i32;
+            towards_zero.saturating_sub(i32::from(x < towards_zero as f32))
+        };
         match self {
+            Rounding::HalfEven => {
+                // Floats from 2^23 on are integers: adding it rounds as every sum is rounded.
+                let big = 8_388_608f32.copysign(x);
+                let rounded = (x + big) - big;
+                (if x.abs() < 8_388_608.0 { rounded } else { x }) as i32
+            }
+            Rounding::HalfUp => floor(x + 0.5),
+            Rounding::Floor => floor(x),
+        }
+    }
+
+    /// The specification of [`Rounding::apply`].
+    #[cfg(feature = "alloc")]
+    fn reference(self, x: f32) -> i32 {
+        (match self {
             Rounding::HalfEven => libm::rintf(x),
             Rounding::HalfUp => libm::floorf(x + 0.5),
             Rounding::Floor => libm::floorf(x),
-        }
+        }) as i32
     }
 }
 
@@ -54,31 +74,39 @@ pub struct Quantize {
 
 impl Quantize {
     /// The integer that `x` becomes.
-    #[inline]
+    #[inline(always)]
     pub fn apply(&self, x: f32) -> i32 {
-        let q = self.rounding.apply(x * self.scale + self.offset);
-        (q as i32).clamp(self.lowest, self.highest)
+        self.rounding.apply(x * self.scale + self.offset).clamp(self.lowest, self.highest)
     }
 }
 
 /// Quantizes one image to bytes.
-pub fn run_bytes(q: &Quantize, x: impl Iterator<Item = f32>, out: &mut [u8]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = q.apply(x) as u8;
+#[inline(always)]
+pub fn run_bytes<X: Copy>(q: &Quantize, x: &[X], widen: impl Fn(X) -> f32, out: &mut [u8]) {
+    // One loop per rounding.
+    for rounding in [Rounding::HalfEven, Rounding::HalfUp, Rounding::Floor] {
+        if q.rounding == rounding {
+            let q = Quantize { rounding, ..*q };
+            for (o, x) in out.iter_mut().zip(x) {
+                *o = q.apply(widen(*x)) as u8;
+            }
+        }
     }
 }
 
 /// Quantizes one image of `[pixel][c]` numbers to bit planes.
-pub fn run_bits(q: &Quantize, c: usize, x: impl Iterator<Item = f32>, out: &mut [u64]) {
+#[inline(always)]
+pub fn run_bits<X: Copy>(q: &Quantize, c: usize, x: &[X], widen: impl Fn(X) -> f32, out: &mut [u64]) {
     let DType::Bits(quant) = q.output else { return };
-    let words = crate::bits::words(c);
-    out.fill(0);
-    for (i, x) in x.enumerate() {
-        let (pixel, ch) = (i / c, i % c);
-        let code = quant.encode(q.apply(x)).unwrap_or(0);
-        for p in 0..quant.planes() {
-            let at = (pixel * quant.planes() + p) * words + ch / 64;
-            out[at] |= u64::from(code >> p & 1) << (ch % 64);
+    let (words, planes) = (crate::bits::words(c), quant.planes());
+    for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(words * planes)) {
+        for (w, x) in pixel.chunks(64).enumerate() {
+            // The codes of formats with consecutive integers are the low bits of these.
+            let mut codes = [0; 64];
+            run_bytes(q, x, &widen, &mut codes);
+            for p in 0..planes {
+                out[p * words + w] = crate::bits::gather(&codes, p);
+            }
         }
     }
 }
@@ -119,7 +147,8 @@ mod with_alloc {
 
     /// The specification.
     pub fn reference(q: &Quantize, v: &Values) -> Values {
-        Values::Int(v.to_f32().into_iter().map(|x| q.apply(x)).collect())
+        let one = |x: f32| q.rounding.reference(x * q.scale + q.offset).clamp(q.lowest, q.highest);
+        Values::Int(v.to_f32().into_iter().map(one).collect())
     }
 
     /// Formats and roundings that must equal the reference.
