@@ -85,24 +85,37 @@ fn run_bits(window: &Window, input: Shape, output: Shape, x: &[u64], minimum: &[
                 }
                 let from = &x[(y * input.w + first * right + tap - pad) * words..];
                 let line = &mut line[first * words..end * words];
-                match (words, right) {
-                    (1, 1) => combine(line, from.chunks_exact(1), minimum),
-                    (1, 2) => combine(line, from.chunks(2), minimum),
-                    _ => combine(line, from.chunks(right * words), minimum),
+                match (minimum, right) {
+                    ([minimum], 1) => combine_words::<1>(line, from, *minimum),
+                    ([minimum], 2) => combine_words::<2>(line, from, *minimum),
+                    _ => {
+                        for (o, x) in line.chunks_exact_mut(words).zip(from.chunks(right * words)) {
+                            for ((o, x), m) in o.iter_mut().zip(x).zip(minimum) {
+                                *o = combine(*o, *x, *m);
+                            }
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// Combines every pixel of `line` with the first words of one of `taps`.
+/// Combines words with every `STEP`-th of `x`.
 #[inline(always)]
-fn combine<'a>(line: &mut [u64], taps: impl Iterator<Item = &'a [u64]>, minimum: &[u64]) {
-    for (pixel, tap) in line.chunks_exact_mut(minimum.len()).zip(taps) {
-        for ((o, x), m) in pixel.iter_mut().zip(tap).zip(minimum) {
-            *o = ((*o | x) & !m) | (*o & x & m);
-        }
+fn combine_words<const STEP: usize>(line: &mut [u64], x: &[u64], minimum: u64) {
+    let n = line.len();
+    // The last pixel of a map has no whole step behind it.
+    let (most, last) = line.split_at_mut(n - 1);
+    for (o, x) in most.iter_mut().zip(x.as_chunks::<STEP>().0) {
+        *o = combine(*o, x[0], minimum);
     }
+    last[0] = combine(last[0], x[(n - 1) * STEP], minimum);
+}
+
+#[inline(always)]
+fn combine(a: u64, b: u64, minimum: u64) -> u64 {
+    ((a | b) & !minimum) | (a & b & minimum)
 }
 
 #[cfg(feature = "alloc")]

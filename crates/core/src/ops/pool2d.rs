@@ -100,9 +100,9 @@ impl Taps {
     fn fold<T: Copy>(&self, x: &[T], first: Option<T>, f: impl Fn(T, T) -> T, out: &mut [T]) {
         let c = out.len();
         let mut at = 0;
-        while at + 32 <= c {
-            self.fold_channels::<T, 32>(x, at, first, &f, out);
-            at += 32;
+        while at + 64 <= c {
+            self.fold_channels::<T, 64>(x, at, first, &f, out);
+            at += 64;
         }
         while at + 8 <= c {
             self.fold_channels::<T, 8>(x, at, first, &f, out);

@@ -23,21 +23,15 @@ pub enum Rounding {
 }
 
 impl Rounding {
-    /// Rounds one number to an integer; those beyond `i32` become its ends, and what is not a number 0.
+    /// Rounds one number below 2^21 to an integer: without calls and branches, so that loops vectorise.
     #[inline(always)]
-    pub fn apply(self, x: f32) -> i32 {
-        // Without calls and branches, so that loops vectorise.
-        let floor = |x: f32| {
-            let towards_zero = x as i32;
-            towards_zero.saturating_sub(i32::from(x < towards_zero as f32))
-        };
+    fn apply(self, x: f32) -> i32 {
+        // Between 2^23 and 2^24 floats are the integers, so this sum is rounded to one, halves to even.
+        const BASE: f32 = 12_582_912.0;
+        let nearest = |x: f32| (x + BASE).to_bits() as i32 - BASE.to_bits() as i32;
+        let floor = |x: f32| nearest(x) - i32::from(nearest(x) as f32 > x);
         match self {
-            Rounding::HalfEven => {
-                // Floats from 2^23 on are integers: adding it rounds as every sum is rounded.
-                let big = 8_388_608f32.copysign(x);
-                let rounded = (x + big) - big;
-                (if x.abs() < 8_388_608.0 { rounded } else { x }) as i32
-            }
+            Rounding::HalfEven => nearest(x),
             Rounding::HalfUp => floor(x + 0.5),
             Rounding::Floor => floor(x),
         }
@@ -73,24 +67,35 @@ pub struct Quantize {
 }
 
 impl Quantize {
-    /// The integer that `x` becomes.
+    /// The integer that `x` becomes, for attributes that `infer` accepts.
     #[inline(always)]
     pub fn apply(&self, x: f32) -> i32 {
-        self.rounding.apply(x * self.scale + self.offset).clamp(self.lowest, self.highest)
+        let q = x * self.scale + self.offset;
+        // What is not a number counts as 0. Bounds are integers, so it does not matter that they come first.
+        let q = if q.is_nan() { 0.0 } else { q };
+        let (low, high) = (self.lowest as f32, self.highest as f32);
+        let q = if q > low { q } else { low };
+        self.rounding.apply(if q < high { q } else { high })
     }
 }
 
 /// Quantizes one image to bytes.
 #[inline(always)]
 pub fn run_bytes<X: Copy>(q: &Quantize, x: &[X], widen: impl Fn(X) -> f32, out: &mut [u8]) {
-    // One loop per rounding.
-    for rounding in [Rounding::HalfEven, Rounding::HalfUp, Rounding::Floor] {
-        if q.rounding == rounding {
-            let q = Quantize { rounding, ..*q };
-            for (o, x) in out.iter_mut().zip(x) {
-                *o = q.apply(widen(*x)) as u8;
-            }
+    // One loop per rounding, so that they vectorise.
+    match q.rounding {
+        Rounding::HalfEven => {
+            each(x, |x| Quantize { rounding: Rounding::HalfEven, ..*q }.apply(widen(x)), out)
         }
+        Rounding::HalfUp => each(x, |x| Quantize { rounding: Rounding::HalfUp, ..*q }.apply(widen(x)), out),
+        Rounding::Floor => each(x, |x| Quantize { rounding: Rounding::Floor, ..*q }.apply(widen(x)), out),
+    }
+}
+
+#[inline(always)]
+fn each<X: Copy>(x: &[X], f: impl Fn(X) -> i32, out: &mut [u8]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = f(*x) as u8;
     }
 }
 
@@ -178,5 +183,29 @@ mod with_alloc {
             }
         }
         cases
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_rounding_equals_the_library() {
+        let special =
+            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 8_388_609.0, 1e-40, -0.0];
+        let around = (-1200..1200).flat_map(|i| {
+            let x = i as f32 / 4.0;
+            [x, x.next_up(), x.next_down()]
+        });
+        for rounding in [Rounding::HalfEven, Rounding::HalfUp, Rounding::Floor] {
+            for (output, lowest, highest) in [(DType::U8, 0, 255), (DType::I8, -128, 127), (DType::U8, 3, 9)]
+            {
+                let q = Quantize { scale: 1.0, offset: 0.0, rounding, output, lowest, highest };
+                for x in special.into_iter().chain(around.clone()) {
+                    assert_eq!(q.apply(x), rounding.reference(x).clamp(lowest, highest), "{x} {rounding:?}");
+                }
+            }
+        }
     }
 }
