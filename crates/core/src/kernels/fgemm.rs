@@ -91,7 +91,7 @@ type ReachesFn = unsafe fn(usize, *const f32, *const f32) -> u64;
 /// `(pixels, c, x, t, flips, out)`
 type SignsFn = unsafe fn(usize, usize, *const f32, *const f32, *const u64, *mut u64);
 
-/// Float kernels of one instruction set. [`float_kernels`] makes one.
+/// Float kernels of one instruction set. The macro `float_kernels` makes one.
 pub struct Fgemm {
     /// Name, the same in benches and docs.
     pub name: &'static str,
@@ -115,7 +115,7 @@ macro_rules! float_kernels {
         pub(super) const FGEMM: fgemm::Fgemm = {
             const LANES: usize = <$lanes as fgemm::FloatLanes>::LANES;
             const NV: usize = $nr / LANES;
-            assert!($nr % LANES == 0 && $nr <= fgemm::MAX_COLUMNS);
+            assert!(NV * LANES == $nr && $nr <= fgemm::MAX_COLUMNS);
             $(#[target_feature(enable = $features)])?
             unsafe fn product(operands: &fgemm::Operands<'_>) {
                 // SAFETY: bounds are passed on from `Fgemm`; the instructions are enabled on this function.
