@@ -84,6 +84,17 @@ pub fn or_range(dst: &mut [u64], dst_offset: usize, src: &[u64], src_offset: usi
     }
 }
 
+/// Bit `i` is bit `plane` of `codes[i]`.
+#[inline(always)]
+pub fn gather(codes: &[u8; 64], plane: usize) -> u64 {
+    let (eights, _) = codes.as_chunks::<8>();
+    eights.iter().enumerate().fold(0, |word, (i, eight)| {
+        let bits = u64::from_le_bytes(*eight) >> plane & 0x0101_0101_0101_0101;
+        // Moves bit 8 * j to bit 56 + j; no two of the products meet.
+        word | (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i)
+    })
+}
+
 /// Number of set bits in a row.
 #[inline]
 pub fn count_ones(row: &[u64]) -> u32 {
@@ -93,6 +104,16 @@ pub fn count_ones(row: &[u64]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gathered_bits_are_those_of_the_codes() {
+        let codes: [u8; 64] = core::array::from_fn(|i| (i * 37 + i / 8 * 11) as u8);
+        for plane in 0..8 {
+            for (i, code) in codes.iter().enumerate() {
+                assert_eq!(gather(&codes, plane) >> i & 1, u64::from(code >> plane & 1), "{i}, {plane}");
+            }
+        }
+    }
 
     #[test]
     fn ranges_move_bits_across_word_borders() {

@@ -4,7 +4,7 @@
 //! reused after its last reader. Running touches only that arena and never allocates.
 
 use crate::bits;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Pass};
 use crate::model::{Error, Model, Node, Tensor};
 use crate::ops::{self, Elementwise, Op, PoolKind};
 use crate::team::{self, MAX_PARTS, Team};
@@ -105,6 +105,15 @@ impl Prepared {
             None => alloc::vec![0; bits::words(out.shape.c)],
         };
         match &node.op {
+            // Above 0 is at least the smallest float above it.
+            Op::Sign(s) if x.dtype == DType::F32 => {
+                let t = if s.zero == ops::Zero::Positive { 0.0 } else { f32::from_bits(1) };
+                Prepared::Threshold {
+                    quant: Quant::BIT,
+                    thresholds: Numbers::F32(alloc::vec![t; x.shape.c]),
+                    flips: flips(),
+                }
+            }
             Op::Sign(s) => Prepared::Sign(*s),
             Op::Threshold(t) => {
                 let thresholds = p.thresholds.as_ref().expect("checked by infer");
@@ -321,6 +330,44 @@ fn pair(values: &mut [u64], input: Range<usize>, output: Range<usize>) -> (&[u64
     (x, out)
 }
 
+/// One image of a step with one input.
+struct Image<'a> {
+    step: &'a Step,
+    kernels: &'a Kernels,
+    ty: ValueType,
+    x: &'a [u64],
+    out: &'a mut [u64],
+}
+
+impl Pass for Image<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.step.image(self.kernels, self.ty, self.x, self.out);
+    }
+}
+
+/// One image of a sum or product, of `an` and `bn` elements.
+struct Pair<'a> {
+    op: Elementwise,
+    dtype: DType,
+    an: usize,
+    bn: usize,
+    a: &'a [u64],
+    b: &'a [u64],
+    out: &'a mut [u64],
+}
+
+impl Pass for Pair<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Pair { op, an, bn, a, b, out, .. } = self;
+        match self.dtype {
+            DType::F32 => op.run_f32(view(a, an), view(b, bn), view_mut(out, an)),
+            _ => op.run_i32(view(a, an), view(b, bn), view_mut(out, an)),
+        }
+    }
+}
+
 impl Step {
     fn run(&self, kernels: &Kernels, batch: usize, values: &mut [u64], scratch: &mut [u64]) {
         let first = self.inputs[0];
@@ -333,13 +380,13 @@ impl Step {
                 let (x, out) = pair(values, first.range(batch), self.place.range(batch));
                 conv.run(batch, x, out, scratch);
             }
-            Prepared::Elementwise(op) => self.elementwise(*op, batch, values),
+            Prepared::Elementwise(op) => self.elementwise(kernels, *op, batch, values),
             Prepared::Concat => self.concat(batch, values),
             _ => {
                 let (x, out) = pair(values, first.range(batch), self.place.range(batch));
                 let images = x.chunks_exact(first.ty.arena_words());
                 for (x, out) in images.zip(out.chunks_exact_mut(self.output.arena_words())) {
-                    self.image(kernels, first.ty, x, out);
+                    kernels.run(Image { step: self, kernels, ty: first.ty, x, out });
                 }
             }
         }
@@ -364,11 +411,11 @@ impl Step {
     }
 
     /// Runs an op with one input on one image.
+    #[inline(always)]
     fn image(&self, kernels: &Kernels, ty: ValueType, x: &[u64], out: &mut [u64]) {
         let (c, n) = (ty.shape.c, ty.shape.elements());
         let outputs = self.output.shape.elements();
         match (&self.prepared, ty.dtype) {
-            (Prepared::Sign(s), DType::F32) => ops::sign::run::<f32>(*s, c, view(x, n), out),
             (Prepared::Sign(s), _) => ops::sign::run::<i32>(*s, c, view(x, n), out),
             (Prepared::Threshold { quant, thresholds, flips }, dtype) => match thresholds {
                 Numbers::F32(t) => {
@@ -385,28 +432,26 @@ impl Step {
                 },
             },
             (Prepared::Quantize(q), DType::F32) => {
-                self.quantize(q, c, view::<f32>(x, n).iter().copied(), out);
+                self.quantize(q, c, view::<f32>(x, n), |v| v, out);
             }
             (Prepared::Quantize(q), DType::U8) => {
-                self.quantize(q, c, view::<u8>(x, n).iter().map(|v| f32::from(*v)), out);
+                self.quantize(q, c, view::<u8>(x, n), f32::from, out);
             }
             (Prepared::Quantize(q), DType::I8) => {
-                self.quantize(q, c, view::<i8>(x, n).iter().map(|v| f32::from(*v)), out);
+                self.quantize(q, c, view::<i8>(x, n), f32::from, out);
             }
             (Prepared::Quantize(q), _) => {
-                self.quantize(q, c, view::<i32>(x, n).iter().map(|v| *v as f32), out);
+                self.quantize(q, c, view::<i32>(x, n), |v| v as f32, out);
             }
             (Prepared::Decode, DType::Bits(q)) => {
                 ops::decode::run_bits(q, ty.shape, x, view_mut(out, n), |v| v as f32);
             }
             (Prepared::Decode, dtype) => {
                 let out: &mut [f32] = view_mut(out, n);
-                for (i, o) in out.iter_mut().enumerate() {
-                    *o = match dtype {
-                        DType::U8 => f32::from(view::<u8>(x, n)[i]),
-                        DType::I8 => f32::from(view::<i8>(x, n)[i]),
-                        _ => view::<i32>(x, n)[i] as f32,
-                    };
+                match dtype {
+                    DType::U8 => ops::decode::run(view::<u8>(x, n), f32::from, out),
+                    DType::I8 => ops::decode::run(view::<i8>(x, n), f32::from, out),
+                    _ => ops::decode::run(view::<i32>(x, n), |v| v as f32, out),
                 }
             }
             (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
@@ -449,14 +494,22 @@ impl Step {
         }
     }
 
-    fn quantize(&self, q: &ops::Quantize, c: usize, x: impl Iterator<Item = f32>, out: &mut [u64]) {
+    #[inline(always)]
+    fn quantize<X: Copy>(
+        &self,
+        q: &ops::Quantize,
+        c: usize,
+        x: &[X],
+        widen: impl Fn(X) -> f32,
+        out: &mut [u64],
+    ) {
         match q.output {
-            DType::Bits(_) => ops::quantize::run_bits(q, c, x, out),
-            _ => ops::quantize::run_bytes(q, x, view_mut(out, self.output.shape.elements())),
+            DType::Bits(_) => ops::quantize::run_bits(q, c, x, widen, out),
+            _ => ops::quantize::run_bytes(q, x, widen, view_mut(out, self.output.shape.elements())),
         }
     }
 
-    fn elementwise(&self, op: Elementwise, batch: usize, values: &mut [u64]) {
+    fn elementwise(&self, kernels: &Kernels, op: Elementwise, batch: usize, values: &mut [u64]) {
         let (a, b) = (self.inputs[0], self.inputs[1]);
         let (a_range, b_range) = (a.range(batch), b.range(batch));
         let out_range = self.place.range(batch);
@@ -466,10 +519,7 @@ impl Step {
             for ((a, b), out) in
                 a.chunks_exact(a_words).zip(b.chunks_exact(b_words)).zip(out.chunks_exact_mut(a_words))
             {
-                match self.output.dtype {
-                    DType::F32 => op.run_f32(view(a, an), view(b, bn), view_mut(out, an)),
-                    _ => op.run_i32(view(a, an), view(b, bn), view_mut(out, an)),
-                }
+                kernels.run(Pair { op, dtype: self.output.dtype, an, bn, a, b, out });
             }
         };
         if a.at == b.at {
@@ -485,7 +535,9 @@ impl Step {
 
     fn concat(&self, batch: usize, values: &mut [u64]) {
         let (c, out_words) = (self.output.shape.c, self.output.arena_words());
-        values[self.place.range(batch)].fill(0);
+        if matches!(self.output.dtype, DType::Bits(_)) {
+            values[self.place.range(batch)].fill(0);
+        }
         let mut at = 0;
         for input in &self.inputs {
             let (cx, n) = (input.ty.shape.c, input.ty.shape.elements());

@@ -2,7 +2,7 @@
 
 use onebit_core::cases::Rng;
 use onebit_core::kernels::{
-    self, Accumulators, Bgemm, Block, Fgemm, Igemm, LOWER_SLACK, Limits, Offsets, Pair,
+    self, Accumulators, Bgemm, Block, Fgemm, Igemm, LOWER_SLACK, Limits, Offsets, Pair, Rows, Target,
 };
 
 /// Row counts that are one tile, none, and tiles with every rest.
@@ -282,16 +282,51 @@ fn float_products_are_one_chain_of_fused_multiply_adds() {
     }
 }
 
+/// Rows of shifted runs, partial widths, biases: as a convolution calls it.
 #[test]
-fn multiply_add_is_fused_for_every_length() {
+fn products_of_taps_are_one_chain_and_a_bias() {
     let mut rng = Rng::new(73);
     for rung in kernels::available() {
-        for n in 0..70 {
-            let [x, w, acc] = [(); 3].map(|()| rough_floats(&mut rng, n));
-            let want: Vec<f32> = (0..n).map(|i| libm::fmaf(x[i], w[i], acc[i])).collect();
-            let mut got = acc;
-            rung.fgemm.madd(&x, &w, &mut got);
-            assert_eq!(bits(&got), bits(&want), "{n} floats on {}", rung.isa);
+        let gemm = &rung.fgemm;
+        for width in 1..=gemm.nr {
+            let (count, run, stride, out_stride) =
+                (1 + rng.below(3 * gemm.mr), 1 + rng.below(9), rng.below(9), width + 3);
+            let taps: Vec<usize> = (0..1 + rng.below(5)).map(|_| rng.below(40)).collect();
+            let a = rough_floats(&mut rng, (count - 1) * stride + taps.iter().max().unwrap() + run);
+            let b = rough_floats(&mut rng, taps.len() * run * gemm.nr);
+            let bias = rough_floats(&mut rng, gemm.nr);
+            let rows = Rows { a: &a, count, stride, taps: &taps, run };
+            let mut got = vec![7.0; (count - 1) * out_stride + width + 1];
+            let mut want = got.clone();
+            for (i, j) in (0..count).flat_map(|i| (0..width).map(move |j| (i, j))) {
+                let tap = |kk: usize| a[i * stride + taps[kk / run] + kk % run];
+                let chain = |acc, kk: usize| libm::fmaf(tap(kk), b[kk * gemm.nr + j], acc);
+                want[i * out_stride + j] = (0..taps.len() * run).fold(0.0, chain) + bias[j];
+            }
+            gemm.multiply(rows, &b, Some(&bias), Target { out: &mut got, stride: out_stride, width });
+            assert_eq!(bits(&got), bits(&want), "{count} rows, {width} columns on {}", rung.isa);
+        }
+    }
+}
+
+#[test]
+fn depthwise_products_are_one_chain_and_a_bias() {
+    let mut rng = Rng::new(76);
+    for rung in kernels::available() {
+        for c in 1..70 {
+            let (count, stride, out_stride) = (1 + rng.below(20), rng.below(3) * c, c + rng.below(3));
+            let taps: Vec<usize> = (0..1 + rng.below(9)).map(|_| rng.below(40)).collect();
+            let a = rough_floats(&mut rng, (count - 1) * stride + taps.iter().max().unwrap() + c);
+            let (w, bias) = (rough_floats(&mut rng, taps.len() * c), rough_floats(&mut rng, c));
+            let rows = Rows { a: &a, count, stride, taps: &taps, run: c };
+            let mut got = vec![7.0; (count - 1) * out_stride + c + 1];
+            let mut want = got.clone();
+            for (i, ch) in (0..count).flat_map(|i| (0..c).map(move |ch| (i, ch))) {
+                let chain = |acc, t: usize| libm::fmaf(a[i * stride + taps[t] + ch], w[t * c + ch], acc);
+                want[i * out_stride + ch] = (0..taps.len()).fold(0.0, chain) + bias[ch];
+            }
+            rung.fgemm.depthwise(rows, &w, &bias, Target { out: &mut got, stride: out_stride, width: c });
+            assert_eq!(bits(&got), bits(&want), "{count} pixels of {c} channels on {}", rung.isa);
         }
     }
 }
@@ -441,6 +476,37 @@ fn integer_kernels_take_the_weights_that_they_are_chosen_for() {
         // The plain kernel stands in for none on these machines: every rung has one of its own.
         assert!(rung.isa == "scalar" || rung.igemm(128).name != kernels::ALL.last().unwrap().igemm(128).name);
     }
+}
+
+#[test]
+fn signs_of_pixels_are_comparisons() {
+    let mut rng = Rng::new(77);
+    for rung in kernels::available() {
+        for c in 1..=140 {
+            let pixels = rng.below(4);
+            let (x, t) = (rough_floats(&mut rng, pixels * c), rough_floats(&mut rng, c));
+            let words = c.div_ceil(64);
+            let flips: Vec<u64> = (0..words).map(|_| rng.word()).collect();
+            let mut want = vec![0; pixels * words + 1];
+            for (i, x) in x.iter().enumerate() {
+                let ch = i % c;
+                let bit = u64::from(*x >= t[ch]) ^ flips[ch / 64] >> (ch % 64) & 1;
+                want[i / c * words + ch / 64] |= bit << (ch % 64);
+            }
+            let mut got = vec![0; pixels * words + 1];
+            rung.fgemm.signs(&x, &t, &flips, &mut got);
+            assert_eq!(got, want, "{pixels} pixels of {c} channels on {}", rung.isa);
+        }
+    }
+}
+
+/// Reads behind the end must be refused, however large the numbers.
+#[test]
+#[should_panic]
+fn rows_that_overflow_are_refused() {
+    let gemm = &kernels::best().fgemm;
+    let rows = Rows { a: &[0.0; 8], count: 3, stride: usize::MAX / 2 + 1, taps: &[0], run: 1 };
+    gemm.multiply(rows, &vec![0.0; gemm.nr], None, Target { out: &mut [0.0; 8], stride: 1, width: 1 });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! AVX2 with FMA (Haswell, Zen and later): 4 words or 8 floats a vector, popcount by nibble table.
 
 use super::bgemm::{self, Accumulators, Bgemm, BitLanes, Block, Limits};
-use super::fgemm::{self, Fgemm, FloatLanes};
+use super::fgemm::{self, FloatLanes, float_kernels};
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::x86_64::*;
 
@@ -25,8 +25,8 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     floats,
     lower,
 };
-pub(super) const FGEMM: Fgemm =
-    Fgemm { name: "fgemm_4x16_avx2", fused: true, mr: 4, nr: 16, product, madd, reaches };
+// 12 accumulators, 2 vectors of weights, 1 of rows.
+float_kernels!(Avx2, 6 x 16, "avx2", fused: true, "avx2,fma");
 
 #[target_feature(enable = "avx2")]
 unsafe fn bits(block: &Block<'_>, limits: &Limits<'_>, out: *mut u64) {
@@ -56,21 +56,10 @@ unsafe fn lower(
     // SAFETY: bounds are passed on from `Bgemm::lower`; the features are enabled on this function.
     unsafe { bgemm::lower::<true>(n, offsets, planes, lda, weight, out, sums) }
 }
+/// See [`super::Kernels::run`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn product(rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
-    // SAFETY: bounds are passed on from `Fgemm::product`; the features are enabled on this function.
-    unsafe { fgemm::product::<Avx2, 4, 2>(rows, k, a, lda, b, out) }
-}
-#[target_feature(enable = "avx2,fma")]
-unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
-    // SAFETY: bounds are passed on from `Fgemm::madd`; the features are enabled on this function.
-    unsafe { fgemm::madd::<Avx2>(n, x, w, acc) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
-    // SAFETY: bounds are passed on from `Fgemm::reaches`; the features are enabled on this function.
-    unsafe { fgemm::reaches::<Avx2>(n, x, t) }
+pub(super) unsafe fn run(pass: impl super::Pass) {
+    pass.run();
 }
 
 struct Avx2;
@@ -189,6 +178,11 @@ unsafe impl FloatLanes for Avx2 {
     unsafe fn splat(x: f32) -> __m256 {
         // SAFETY: the caller guarantees AVX.
         unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller guarantees AVX.
+        unsafe { _mm256_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {

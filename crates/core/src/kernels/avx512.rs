@@ -1,7 +1,7 @@
 //! AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4 and later): 8 words or 16 floats a vector.
 
 use super::bgemm::{self, Accumulators, Bgemm, BitLanes, Block, Limits};
-use super::fgemm::{self, Fgemm, FloatLanes};
+use super::fgemm::{self, FloatLanes, float_kernels};
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::x86_64::*;
 
@@ -30,8 +30,8 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     floats,
     lower,
 };
-pub(super) const FGEMM: Fgemm =
-    Fgemm { name: "fgemm_4x32_avx512", fused: true, mr: 4, nr: 32, product, madd, reaches };
+// 32 registers: 28 accumulators, 2 vectors of weights, 1 of rows.
+float_kernels!(Avx512, 14 x 32, "avx512", fused: true, "avx512f,avx512vl");
 
 #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
 unsafe fn bits(block: &Block<'_>, limits: &Limits<'_>, out: *mut u64) {
@@ -61,21 +61,10 @@ unsafe fn lower(
     // SAFETY: bounds are passed on from `Bgemm::lower`; the features are enabled on this function.
     unsafe { bgemm::lower::<true>(n, offsets, planes, lda, weight, out, sums) }
 }
-#[target_feature(enable = "avx512f")]
-unsafe fn product(rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32) {
-    // SAFETY: bounds are passed on from `Fgemm::product`; the features are enabled on this function.
-    unsafe { fgemm::product::<Avx512, 4, 2>(rows, k, a, lda, b, out) }
-}
-#[target_feature(enable = "avx512f,fma")]
-unsafe fn madd(n: usize, x: *const f32, w: *const f32, acc: *mut f32) {
-    // SAFETY: bounds are passed on from `Fgemm::madd`; the features are enabled on this function.
-    unsafe { fgemm::madd::<Avx512>(n, x, w, acc) }
-}
-
-#[target_feature(enable = "avx512f")]
-unsafe fn reaches(n: usize, x: *const f32, t: *const f32) -> u64 {
-    // SAFETY: bounds are passed on from `Fgemm::reaches`; the feature is enabled on this function.
-    unsafe { fgemm::reaches::<Avx512>(n, x, t) }
+/// See [`super::Kernels::run`].
+#[target_feature(enable = "avx512f,avx512vl")]
+pub(super) unsafe fn run(pass: impl super::Pass) {
+    pass.run();
 }
 
 struct Avx512;
@@ -177,6 +166,11 @@ unsafe impl FloatLanes for Avx512 {
     unsafe fn splat(x: f32) -> __m512 {
         // SAFETY: the caller guarantees AVX-512.
         unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {

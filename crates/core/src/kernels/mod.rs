@@ -25,8 +25,25 @@ pub use aligned::Aligned;
 #[cfg(feature = "alloc")]
 pub use bgemm::Offsets;
 pub use bgemm::{Accumulators, Bgemm, Block, LOWER_SLACK, Limits, MAX_CHANNELS, Pair};
-pub use fgemm::{Fgemm, MAX_COLUMNS};
+pub use fgemm::{Fgemm, MAX_COLUMNS, Rows, Target};
 pub use igemm::{Igemm, MAX_OUTPUTS};
+
+/// Plain code that is worth compiling for every instruction set: loops that the compiler turns into vectors.
+pub trait Pass {
+    /// Does the work. It and what it calls must be `#[inline(always)]`: only then it gets the instructions.
+    fn run(self);
+}
+
+/// Instructions that the compiler may use in a [`Pass`].
+#[derive(Clone, Copy)]
+enum Vectors {
+    /// Those of every CPU of the target.
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -35,9 +52,26 @@ pub struct Kernels {
     available: fn() -> bool,
     /// Binary matrix multiplication.
     pub bgemm: Bgemm,
-    /// Float matrix multiplication and multiply-add.
+    /// Float matrix multiplication, depthwise convolution and comparison.
     pub fgemm: Fgemm,
     igemms: &'static [Igemm],
+    vectors: Vectors,
+}
+
+impl Kernels {
+    /// Runs `pass`, compiled with the instructions of this rung.
+    #[inline]
+    pub fn run(&self, pass: impl Pass) {
+        match self.vectors {
+            Vectors::Baseline => pass.run(),
+            // SAFETY: a `Kernels` is only reachable through `available()`, so the CPU has its instructions.
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2 => unsafe { avx2::run(pass) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512 => unsafe { avx512::run(pass) },
+        }
+    }
 }
 
 /// Every rung of this build, best first; `scalar` is always there and last.
@@ -49,6 +83,7 @@ pub static ALL: &[Kernels] = &[
         bgemm: avx512::BGEMM,
         fgemm: avx512::FGEMM,
         igemms: avx512::IGEMMS,
+        vectors: Vectors::Avx512,
     },
     #[cfg(target_arch = "x86_64")]
     Kernels {
@@ -57,6 +92,7 @@ pub static ALL: &[Kernels] = &[
         bgemm: avx2::BGEMM,
         fgemm: avx2::FGEMM,
         igemms: avx2::IGEMMS,
+        vectors: Vectors::Avx2,
     },
     #[cfg(target_arch = "aarch64")]
     Kernels {
@@ -65,6 +101,7 @@ pub static ALL: &[Kernels] = &[
         bgemm: neon::BGEMM,
         fgemm: neon::FGEMM,
         igemms: neon::IGEMMS,
+        vectors: Vectors::Baseline,
     },
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Kernels {
@@ -73,6 +110,7 @@ pub static ALL: &[Kernels] = &[
         bgemm: simd128::BGEMM,
         fgemm: simd128::FGEMM,
         igemms: simd128::IGEMMS,
+        vectors: Vectors::Baseline,
     },
     Kernels {
         isa: "scalar",
@@ -80,6 +118,7 @@ pub static ALL: &[Kernels] = &[
         bgemm: scalar::BGEMM,
         fgemm: scalar::FGEMM,
         igemms: scalar::IGEMMS,
+        vectors: Vectors::Baseline,
     },
 ];
 

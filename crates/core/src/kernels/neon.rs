@@ -1,7 +1,7 @@
 //! NEON (every 64-bit Arm): 2 words or 4 floats a vector, byte popcounts.
 
 use super::bgemm::{self, Bgemm, BitLanes};
-use super::fgemm::{self, Fgemm, FloatLanes};
+use super::fgemm::{self, FloatLanes, float_kernels};
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::aarch64::*;
 
@@ -22,15 +22,8 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     floats: bgemm::floats::<Neon, MR, NV, true>,
     lower: bgemm::lower::<true>,
 };
-pub(super) const FGEMM: Fgemm = Fgemm {
-    name: "fgemm_4x16_neon",
-    fused: true,
-    mr: 4,
-    nr: 16,
-    product: fgemm::product::<Neon, 4, 4>,
-    madd: fgemm::madd::<Neon>,
-    reaches: fgemm::reaches::<Neon>,
-};
+// 24 accumulators, 4 vectors of weights, 1 of rows.
+float_kernels!(Neon, 6 x 16, "neon", fused: true);
 
 struct Neon;
 
@@ -131,6 +124,11 @@ unsafe impl FloatLanes for Neon {
     unsafe fn splat(x: f32) -> float32x4_t {
         // SAFETY: the caller guarantees NEON.
         unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the caller guarantees NEON.
+        unsafe { vaddq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {

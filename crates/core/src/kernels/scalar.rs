@@ -1,7 +1,7 @@
 //! Plain 64-bit integers and single floats: every CPU, the microcontroller included.
 
 use super::bgemm::{self, Bgemm, BitLanes};
-use super::fgemm::{self, Fgemm, FloatLanes};
+use super::fgemm::{self, FloatLanes, float_kernels};
 use super::igemm::{self, Igemm, IntLanes, Work};
 
 const MR: usize = 4;
@@ -16,15 +16,7 @@ pub(super) const BGEMM: Bgemm = Bgemm {
     floats: bgemm::floats::<Scalar, MR, NV, false>,
     lower: bgemm::lower::<false>,
 };
-pub(super) const FGEMM: Fgemm = Fgemm {
-    name: "fgemm_4x1_scalar",
-    fused: false,
-    mr: 4,
-    nr: 1,
-    product: fgemm::product::<Scalar, 4, 1>,
-    madd: fgemm::madd::<Scalar>,
-    reaches: fgemm::reaches::<Scalar>,
-};
+float_kernels!(Scalar, 4 x 1, "scalar", fused: false);
 
 pub(super) struct Scalar;
 
@@ -117,6 +109,10 @@ unsafe impl FloatLanes for Scalar {
     #[inline(always)]
     unsafe fn splat(x: f32) -> f32 {
         x
+    }
+    #[inline(always)]
+    unsafe fn add(a: f32, b: f32) -> f32 {
+        a + b
     }
     #[inline(always)]
     unsafe fn fma(a: f32, b: f32, c: f32) -> f32 {

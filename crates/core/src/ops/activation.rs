@@ -53,22 +53,21 @@ impl Activation {
 }
 
 /// One image.
+#[inline(always)]
 pub fn run(a: Activation, x: &[f32], out: &mut [f32]) {
     // One loop per function, so that the cheap ones vectorise.
-    let each = |out: &mut [f32], f: fn(f32) -> f32| {
-        for (o, x) in out.iter_mut().zip(x) {
-            *o = f(*x);
-        }
-    };
     match a {
-        Activation::Relu => each(out, |x| Activation::Relu.apply(x)),
-        Activation::Tanh => each(out, |x| Activation::Tanh.apply(x)),
-        Activation::Sigmoid => each(out, |x| Activation::Sigmoid.apply(x)),
-        Activation::Clip { .. } => {
-            for (o, x) in out.iter_mut().zip(x) {
-                *o = a.apply(*x);
-            }
-        }
+        Activation::Relu => each(x, |x| Activation::Relu.apply(x), out),
+        Activation::Tanh => each(x, |x| Activation::Tanh.apply(x), out),
+        Activation::Sigmoid => each(x, |x| Activation::Sigmoid.apply(x), out),
+        Activation::Clip { low, high } => each(x, |x| Activation::Clip { low, high }.apply(x), out),
+    }
+}
+
+#[inline(always)]
+fn each(x: &[f32], f: impl Fn(f32) -> f32, out: &mut [f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = f(*x);
     }
 }
 

@@ -9,6 +9,7 @@ pub use with_alloc::*;
 use super::transform::affine;
 
 /// One image of `[pixel][c]` numbers.
+#[inline(always)]
 pub fn run<X: Copy>(
     x: &[X],
     widen: impl Fn(X) -> f32,
@@ -19,8 +20,9 @@ pub fn run<X: Copy>(
 ) {
     let c = center.len();
     for (x, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
-        for i in 0..c {
-            out[i] = affine(widen(x[i]), center[i], scale[i], bias[i]);
+        let constants = center.iter().zip(scale).zip(bias);
+        for ((o, x), ((center, scale), bias)) in out.iter_mut().zip(x).zip(constants) {
+            *o = affine(widen(*x), *center, *scale, *bias);
         }
     }
 }

@@ -18,6 +18,7 @@ pub struct BPool2d {
 }
 
 /// One image. `minimum` has a bit for each channel that takes the minimum.
+#[inline(always)]
 pub fn run(
     pool: &BPool2d,
     quant: Quant,
@@ -28,6 +29,10 @@ pub fn run(
     out: &mut [u64],
 ) {
     let (words, planes) = (bits::words(input.c), quant.planes());
+    if planes == 1 && quant.encoding != Encoding::Signed {
+        let size = output.pixels() * words;
+        return run_bits(&pool.window, input, output, x, minimum, &mut out[..size]);
+    }
     // Signed codes compare like unsigned ones after their top bit is inverted.
     let signed = matches!(quant.encoding, Encoding::Signed | Encoding::Ternary);
     for (i, out) in out.chunks_exact_mut(words * planes).take(output.pixels()).enumerate() {
@@ -56,6 +61,61 @@ pub fn run(
             }
         });
     }
+}
+
+/// One image of one plane: OR, and AND for the minimum. Tap by tap over a row of the output, so that neighbouring
+/// pixels are combined at once.
+#[inline(always)]
+fn run_bits(window: &Window, input: Shape, output: Shape, x: &[u64], minimum: &[u64], out: &mut [u64]) {
+    let words = minimum.len();
+    let [down, right] = window.stride;
+    for (oy, line) in out.chunks_exact_mut(output.w * words).enumerate() {
+        for pixel in line.chunks_exact_mut(words) {
+            pixel.copy_from_slice(minimum);
+        }
+        for ky in window.inside(oy, 0, input.h) {
+            let y = oy * down + ky * window.dilation[0] - window.pad[0];
+            for kx in 0..window.kernel[1] {
+                // Outputs whose tap lies inside: `0 <= ox * right + tap - pad < w`.
+                let (tap, pad) = (kx * window.dilation[1], window.pad[1]);
+                let first = pad.saturating_sub(tap).div_ceil(right);
+                let end = (input.w + pad).saturating_sub(tap).div_ceil(right).min(output.w);
+                if first >= end {
+                    continue;
+                }
+                let from = &x[(y * input.w + first * right + tap - pad) * words..];
+                let line = &mut line[first * words..end * words];
+                match (minimum, right) {
+                    ([minimum], 1) => combine_words::<1>(line, from, *minimum),
+                    ([minimum], 2) => combine_words::<2>(line, from, *minimum),
+                    _ => {
+                        for (o, x) in line.chunks_exact_mut(words).zip(from.chunks(right * words)) {
+                            for ((o, x), m) in o.iter_mut().zip(x).zip(minimum) {
+                                *o = combine(*o, *x, *m);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Combines words with every `STEP`-th of `x`.
+#[inline(always)]
+fn combine_words<const STEP: usize>(line: &mut [u64], x: &[u64], minimum: u64) {
+    let n = line.len();
+    // The last pixel of a map has no whole step behind it.
+    let (most, last) = line.split_at_mut(n - 1);
+    for (o, x) in most.iter_mut().zip(x.as_chunks::<STEP>().0) {
+        *o = combine(*o, x[0], minimum);
+    }
+    last[0] = combine(last[0], x[(n - 1) * STEP], minimum);
+}
+
+#[inline(always)]
+fn combine(a: u64, b: u64, minimum: u64) -> u64 {
+    ((a | b) & !minimum) | (a & b & minimum)
 }
 
 #[cfg(feature = "alloc")]

@@ -4,6 +4,7 @@ use crate::bits;
 
 /// Copies the channels of one bit-packed input into the output, starting at channel `at`. `x` is
 /// `[pixel][plane][words(cx)]`, `out` is `[pixel][plane][words(c)]` and was zeroed before.
+#[inline(always)]
 pub fn run_bits(planes: usize, cx: usize, x: &[u64], at: usize, c: usize, out: &mut [u64]) {
     let rows = x.chunks_exact(bits::words(cx)).zip(out.chunks_exact_mut(bits::words(c)));
     debug_assert!(planes > 0);
@@ -13,6 +14,7 @@ pub fn run_bits(planes: usize, cx: usize, x: &[u64], at: usize, c: usize, out: &
 }
 
 /// Copies the channels of one input into the output, starting at channel `at`.
+#[inline(always)]
 pub fn run<T: Copy>(cx: usize, x: &[T], at: usize, c: usize, out: &mut [T]) {
     for (x, out) in x.chunks_exact(cx).zip(out.chunks_exact_mut(c)) {
         out[at..at + cx].copy_from_slice(x);

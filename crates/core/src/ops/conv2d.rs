@@ -7,8 +7,8 @@
 //! padding reads `pad_value`. Group `g` of the output channels reads only the channels of group `g`.
 //! Weights may be stored bit-packed; they are floats once prepared.
 //!
-//! **Fast path.** im2col and `kernels::fgemm`; a depthwise convolution multiplies and adds whole
-//! pixels, tap by tap.
+//! **Fast path.** `kernels::fgemm` reads the taps where they lie, so nothing is lowered. Where there is padding, a band
+//! of rows is first copied with it, so that no tap is a special case. Output pixels of a row are rows of the product.
 
 use super::Window;
 
@@ -32,13 +32,13 @@ pub use with_alloc::*;
 mod with_alloc {
     use super::*;
     use crate::cases::{Case, Rng, map};
-    use crate::kernels::{Aligned, Kernels, MAX_COLUMNS};
+    use crate::kernels::{Aligned, Kernels, Rows, Target};
     use crate::model::{Error, Params, Tensor, per_channel};
-    use crate::ops::{MAX_BLOCK, Op, rows_at_a_time};
+    use crate::ops::Op;
     use crate::reference::Values;
-    use crate::types::{DType, Quant, ValueType};
+    use crate::types::{DType, Quant, Shape, ValueType};
+    use alloc::format;
     use alloc::vec::Vec;
-    use alloc::{format, vec};
 
     /// Type of the output.
     pub fn infer(conv: &Conv2d, x: ValueType, params: &Params<Tensor<'_>>) -> Result<ValueType, Error> {
@@ -84,19 +84,26 @@ mod with_alloc {
         Values::F32(all)
     }
 
+    /// Floats of a band of rows that stay in a small L2 cache beside a panel of weights.
+    const BAND: usize = 32 * 1024;
+
     /// The op prepared for one machine.
     pub struct Prepared {
         conv: Conv2d,
         input: ValueType,
         out: ValueType,
         kernels: &'static Kernels,
-        /// Elements of a filter.
-        k: usize,
         /// `[group][panel][k][nr]`, or `[tap][channel]` for depthwise.
         panels: Aligned,
+        /// `[group][panel][nr]`, or `[channel]` for depthwise.
         bias: Vec<f32>,
-        /// Rows that are lowered at a time.
-        block: usize,
+        depthwise: bool,
+        /// Where the runs of taps of a window start, from its first float.
+        taps: Vec<usize>,
+        /// Floats of such a run.
+        run: usize,
+        /// Floats of a row of the map with its padding.
+        line: usize,
     }
 
     impl Prepared {
@@ -110,32 +117,36 @@ mod with_alloc {
         ) -> Self {
             let weight = params.weight.as_ref().expect("checked by infer");
             let (w, k, n) = (weight.to_f32(), weight.cols, out.shape.c);
-            let gemm = &kernels.fgemm;
-            let ng = n / conv.groups;
-            let panels_per_group = ng.div_ceil(gemm.nr);
+            let bias = params.bias.as_ref().and_then(|b| b.as_f32());
             let depthwise = conv.groups == n && conv.groups == input.shape.c;
-            let len = if depthwise { n * k } else { conv.groups * panels_per_group * k * gemm.nr };
-            let mut panels = Aligned::zeroed(len.div_ceil(2));
+            // A depthwise convolution is one panel of all channels.
+            let (groups, nr) = if depthwise { (1, n) } else { (conv.groups, kernels.fgemm.nr) };
+            let ng = n / groups;
+            let panels_per_group = ng.div_ceil(nr);
+            let columns = groups * panels_per_group * nr;
+            let mut panels = Aligned::zeroed((columns * k).div_ceil(2));
             let packed = panels.as_f32_mut();
+            let mut biases = alloc::vec![0.0; columns];
             for ch in 0..n {
                 let (g, i) = (ch / ng, ch % ng);
-                let panel = (g * panels_per_group + i / gemm.nr) * k * gemm.nr + i % gemm.nr;
+                let (panel, column) = (g * panels_per_group + i / nr, i % nr);
                 for (kk, w) in w[ch * k..][..k].iter().enumerate() {
-                    let at = if depthwise { kk * n + ch } else { panel + kk * gemm.nr };
-                    packed[at] = *w;
+                    packed[(panel * k + kk) * nr + column] = *w;
                 }
+                biases[panel * nr + column] = bias.map_or(0.0, |b| b[ch]);
             }
-            let bias = params.bias.as_ref().and_then(|b| b.as_f32());
-            Prepared {
-                conv,
-                input,
-                out,
-                kernels,
-                k,
-                panels,
-                bias: bias.map_or(vec![0.0; n], <[f32]>::to_vec),
-                block: rows_at_a_time(k * 4, gemm.mr),
-            }
+            let (window, c) = (&conv.window, input.shape.c);
+            let line = (input.shape.w + window.pad[1] + window.pad[3]) * c;
+            let row = |ky: usize| ky * window.dilation[0] * line;
+            let [kh, kw] = window.kernel;
+            // Neighbouring taps whose channels all count are one run.
+            let (run, taps) = if groups == 1 && !depthwise && (window.dilation[1] == 1 || kw == 1) {
+                (kw * c, (0..kh).map(row).collect())
+            } else {
+                let tap = |t: usize| row(t / kw) + t % kw * window.dilation[1] * c;
+                (if depthwise { c } else { c / groups }, (0..kh * kw).map(tap).collect())
+            };
+            Prepared { conv, input, out, kernels, panels, bias: biases, depthwise, taps, run, line }
         }
 
         /// Name of the kernel that runs.
@@ -143,14 +154,25 @@ mod with_alloc {
             self.kernels.fgemm.name
         }
 
-        fn is_depthwise(&self) -> bool {
-            self.conv.groups == self.out.shape.c && self.conv.groups == self.input.shape.c
+        fn is_padded(&self) -> bool {
+            self.conv.window.pad != [0; 4]
+        }
+
+        /// Rows of the map, padding included, that `rows` rows of the output read.
+        fn rows_read(&self, rows: usize) -> usize {
+            let window = &self.conv.window;
+            (rows - 1) * window.stride[0] + window.dilation[0] * (window.kernel[0] - 1) + 1
+        }
+
+        /// Rows of the output that are computed from one band of the map.
+        fn band(&self) -> usize {
+            let more = (BAND / self.line).saturating_sub(self.rows_read(1)) / self.conv.window.stride[0];
+            (1 + more).min(self.out.shape.h)
         }
 
         /// Words of scratch memory that [`Prepared::run`] needs.
         pub fn scratch_words(&self) -> usize {
-            let floats = if self.is_depthwise() { self.input.shape.c } else { self.block * self.k };
-            floats.div_ceil(2)
+            if self.is_padded() { (self.rows_read(self.band()) * self.line).div_ceil(2) } else { 0 }
         }
 
         /// Runs `batch` images, one after the other in `x` and `out` (see [`crate::types`]).
@@ -159,78 +181,77 @@ mod with_alloc {
             let out: &mut [f32] = bytemuck::cast_slice_mut(out);
             let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
             let (from, to) = (self.input.arena_words() * 2, self.out.arena_words() * 2);
-            if self.is_depthwise() {
-                for b in 0..batch {
-                    self.depthwise(&x[b * from..][..from], &mut out[b * to..][..to], scratch);
+            let Shape { h, w, c } = self.out.shape;
+            let (window, band) = (&self.conv.window, self.band());
+            for b in 0..batch {
+                let (x, out) = (&x[b * from..][..from], &mut out[b * to..][..to]);
+                for first in (0..h).step_by(band) {
+                    let rows = band.min(h - first);
+                    let top = first * window.stride[0];
+                    let source = if self.is_padded() {
+                        self.pad(x, top, &mut scratch[..self.rows_read(rows) * self.line])
+                    } else {
+                        &x[top * self.line..]
+                    };
+                    self.convolve(source, rows, &mut out[first * w * c..][..rows * w * c]);
+                }
+            }
+        }
+
+        /// Copies the rows of the padded map that start at `top` and fill `band`.
+        fn pad<'s>(&self, x: &[f32], top: usize, band: &'s mut [f32]) -> &'s [f32] {
+            let Shape { h, w, c } = self.input.shape;
+            let [above, left, ..] = self.conv.window.pad;
+            for (y, line) in (top..).zip(band.chunks_exact_mut(self.line)) {
+                match y.checked_sub(above).filter(|y| *y < h) {
+                    Some(y) => {
+                        line[..left * c].fill(self.conv.pad_value);
+                        line[left * c..][..w * c].copy_from_slice(&x[y * w * c..][..w * c]);
+                        line[(left + w) * c..].fill(self.conv.pad_value);
+                    }
+                    None => line.fill(self.conv.pad_value),
+                }
+            }
+            band
+        }
+
+        /// Computes `rows` rows of the output from the rows of the map that they read.
+        fn convolve(&self, source: &[f32], rows: usize, out: &mut [f32]) {
+            let gemm = &self.kernels.fgemm;
+            let (n, stride) = (self.out.shape.c, self.conv.window.stride);
+            let pixel = stride[1] * self.input.shape.c;
+            // Where the next row of the output reads on where the last one ended, they are one.
+            let mut width = self.out.shape.w;
+            let step = stride[0] * self.line;
+            let joined = width * pixel == step;
+            if joined {
+                width *= rows;
+            }
+            let weights = self.panels.as_f32();
+            let lines = || (0..rows * self.out.shape.w / width).map(|y| (y * step, y * width * n));
+            let lines_of = |at: usize| Rows {
+                a: &source[at..],
+                count: width,
+                stride: pixel,
+                taps: &self.taps,
+                run: self.run,
+            };
+            if self.depthwise {
+                for (from, to) in lines() {
+                    let target = Target { out: &mut out[to..], stride: n, width: n };
+                    gemm.depthwise(lines_of(from), weights, &self.bias, target);
                 }
                 return;
             }
-            let gemm = &self.kernels.fgemm;
-            let pixels = self.out.shape.pixels();
-            let (rows, n) = (batch * pixels, self.out.shape.c);
-            let ng = n / self.conv.groups;
-            let panels = ng.div_ceil(gemm.nr);
-            let weights = self.panels.as_f32();
-            for g in 0..self.conv.groups {
-                for first in (0..rows).step_by(self.block) {
-                    let count = self.block.min(rows - first);
-                    for r in 0..count {
-                        let (image, pixel) = ((first + r) / pixels, (first + r) % pixels);
-                        let row = &mut scratch[r * self.k..][..self.k];
-                        self.lower(&x[image * from..][..from], g, pixel, row);
-                    }
-                    for panel in 0..panels {
-                        let size = self.k * gemm.nr;
-                        let b = &weights[(g * panels + panel) * size..][..size];
-                        let width = gemm.nr.min(ng - panel * gemm.nr);
-                        let channel = g * ng + panel * gemm.nr;
-                        let mut sums = [0f32; MAX_BLOCK * MAX_COLUMNS];
-                        gemm.product(count, self.k, scratch, self.k, b, &mut sums);
-                        let bias = &self.bias[channel..][..width];
-                        for (r, sums) in sums.chunks_exact(gemm.nr).enumerate().take(count) {
-                            let (image, pixel) = ((first + r) / pixels, (first + r) % pixels);
-                            let out = &mut out[image * to + pixel * n + channel..][..width];
-                            for j in 0..width {
-                                out[j] = sums[j] + bias[j];
-                            }
-                        }
-                    }
-                }
-            }
-        }
-
-        fn lower(&self, image: &[f32], g: usize, pixel: usize, row: &mut [f32]) {
-            let (shape, out) = (self.input.shape, self.out.shape);
-            let cg = shape.c / self.conv.groups;
-            if self.conv.window.pad != [0; 4] {
-                row.fill(self.conv.pad_value);
-            }
-            self.conv.window.for_each_run(shape, pixel / out.w, pixel % out.w, |tap, taps, pixel| {
-                if cg == shape.c {
-                    row[tap * cg..][..taps * cg].copy_from_slice(&image[pixel * cg..][..taps * cg]);
-                } else {
-                    for i in 0..taps {
-                        let from = &image[(pixel + i) * shape.c + g * cg..][..cg];
-                        row[(tap + i) * cg..][..cg].copy_from_slice(from);
-                    }
-                }
-            });
-        }
-
-        fn depthwise(&self, x: &[f32], out: &mut [f32], padding: &mut [f32]) {
-            let (shape, c) = (self.input.shape, self.input.shape.c);
-            let padding = &mut padding[..c];
-            padding.fill(self.conv.pad_value);
-            let weights = self.panels.as_f32();
-            let map = self.out.shape;
-            for (i, out) in out.chunks_exact_mut(c).take(map.pixels()).enumerate() {
-                out.fill(0.0);
-                self.conv.window.for_each_tap(shape, i / map.w, i % map.w, |tap, pixel| {
-                    let x = pixel.map_or(&*padding, |p| &x[p * c..][..c]);
-                    self.kernels.fgemm.madd(x, &weights[tap * c..][..c], out);
-                });
-                for (o, b) in out.iter_mut().zip(&self.bias) {
-                    *o += b;
+            let (groups, k) = (self.conv.groups, self.taps.len() * self.run);
+            let ng = n / groups;
+            let panels = weights.chunks_exact(k * gemm.nr).zip(self.bias.chunks_exact(gemm.nr));
+            for (panel, (b, bias)) in panels.enumerate() {
+                let (g, i) = (panel / ng.div_ceil(gemm.nr), panel % ng.div_ceil(gemm.nr) * gemm.nr);
+                for (from, to) in lines() {
+                    let out = &mut out[to + g * ng + i..];
+                    let target = Target { out, stride: n, width: gemm.nr.min(ng - i) };
+                    gemm.multiply(lines_of(from + g * self.run), b, Some(bias), target);
                 }
             }
         }

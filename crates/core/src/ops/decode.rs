@@ -3,14 +3,38 @@
 use crate::bits;
 use crate::types::{Quant, Shape};
 
+/// Converts one image.
+#[inline(always)]
+pub fn run<X: Copy>(x: &[X], from: impl Fn(X) -> f32, out: &mut [f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = from(*x);
+    }
+}
+
 /// Decodes one bit-packed image to `[pixel][c]` numbers.
-pub fn run_bits<T>(quant: Quant, shape: Shape, x: &[u64], out: &mut [T], from: impl Fn(i32) -> T) {
+#[inline(always)]
+pub fn run_bits<T: Copy>(quant: Quant, shape: Shape, x: &[u64], out: &mut [T], from: impl Fn(i32) -> T) {
     let (words, planes) = (bits::words(shape.c), quant.planes());
+    let (zero, one) = (from(quant.decode(0)), from(quant.decode(1)));
     for (pixel, out) in x.chunks_exact(words * planes).zip(out.chunks_exact_mut(shape.c)) {
-        for (c, o) in out.iter_mut().enumerate() {
-            let code = (0..planes)
-                .fold(0, |code, p| code | u32::from(bits::get(&pixel[p * words..][..words], c)) << p);
-            *o = from(quant.decode(code));
+        for (w, out) in out.chunks_mut(64).enumerate() {
+            if planes == 1 {
+                let word = pixel[w];
+                for (i, o) in out.iter_mut().enumerate() {
+                    *o = if word >> i & 1 == 1 { one } else { zero };
+                }
+                continue;
+            }
+            let mut codes = [0u32; 64];
+            for p in 0..planes {
+                let word = pixel[p * words + w];
+                for (i, code) in codes.iter_mut().enumerate() {
+                    *code |= ((word >> i) as u32 & 1) << p;
+                }
+            }
+            for (o, code) in out.iter_mut().zip(codes) {
+                *o = from(quant.decode(code));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ pub enum Elementwise {
 }
 
 /// One image; `b` is repeated if it is shorter.
+#[inline(always)]
 pub fn run<T: Copy>(a: &[T], b: &[T], f: impl Fn(T, T) -> T, out: &mut [T]) {
     for (a, out) in a.chunks(b.len()).zip(out.chunks_mut(b.len())) {
         for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
@@ -23,6 +24,7 @@ pub fn run<T: Copy>(a: &[T], b: &[T], f: impl Fn(T, T) -> T, out: &mut [T]) {
 
 impl Elementwise {
     /// On floats.
+    #[inline(always)]
     pub fn run_f32(self, a: &[f32], b: &[f32], out: &mut [f32]) {
         match self {
             Elementwise::Add => run(a, b, |a, b| a + b, out),
@@ -30,6 +32,7 @@ impl Elementwise {
         }
     }
     /// On integers; overflow wraps.
+    #[inline(always)]
     pub fn run_i32(self, a: &[i32], b: &[i32], out: &mut [i32]) {
         match self {
             Elementwise::Add => run(a, b, i32::wrapping_add, out),

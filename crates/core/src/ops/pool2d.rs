@@ -31,42 +31,113 @@ pub struct Pool2d {
 }
 
 /// Largest taps of one image.
+#[inline(always)]
 pub fn run_max<T: Copy + PartialOrd>(pool: &Pool2d, input: Shape, output: Shape, x: &[T], out: &mut [T]) {
-    let c = input.c;
-    for (i, out) in out.chunks_exact_mut(c).take(output.pixels()).enumerate() {
-        let mut first = true;
-        pool.window.for_each_tap(input, i / output.w, i % output.w, |_, pixel| {
-            let Some(pixel) = pixel else { return };
-            let x = &x[pixel * c..][..c];
-            if first {
-                out.copy_from_slice(x);
-                first = false;
-            } else {
-                for (o, x) in out.iter_mut().zip(x) {
-                    *o = if *x > *o { *x } else { *o };
-                }
-            }
-        });
-    }
+    let larger = |o: T, x: T| if x > o { x } else { o };
+    for_each_window(pool, input, output, out, |taps, out| {
+        taps.fold(x, None, larger, out);
+    });
 }
 
 /// Averages of one image.
+#[inline(always)]
 pub fn run_average(pool: &Pool2d, input: Shape, output: Shape, x: &[f32], out: &mut [f32]) {
-    let c = input.c;
-    for (i, out) in out.chunks_exact_mut(c).take(output.pixels()).enumerate() {
-        out.fill(0.0);
-        let mut real = 0;
-        pool.window.for_each_tap(input, i / output.w, i % output.w, |_, pixel| {
-            let Some(pixel) = pixel else { return };
-            real += 1;
-            for (o, x) in out.iter_mut().zip(&x[pixel * c..][..c]) {
-                *o += *x;
-            }
-        });
-        let taps = if pool.count_pad { pool.window.taps() } else { real } as f32;
+    for_each_window(pool, input, output, out, |taps, out| {
+        taps.fold(x, Some(0.0), |o, x| o + x, out);
+        let real = taps.rows * taps.cols;
+        let n = if pool.count_pad { pool.window.taps() } else { real } as f32;
         for o in out {
-            *o /= taps;
+            *o /= n;
         }
+    });
+}
+
+/// The taps of a window that lie inside the map.
+struct Taps {
+    /// First element of the first tap.
+    first: usize,
+    rows: usize,
+    /// Elements from a row of taps to the next.
+    down: usize,
+    cols: usize,
+    /// Elements from a tap to the next of its row.
+    right: usize,
+}
+
+#[inline(always)]
+fn for_each_window<T>(
+    pool: &Pool2d,
+    input: Shape,
+    output: Shape,
+    out: &mut [T],
+    mut f: impl FnMut(&Taps, &mut [T]),
+) {
+    let (window, c) = (&pool.window, input.c);
+    let start = |o: usize, axis: usize, tap: usize| {
+        o * window.stride[axis] + tap * window.dilation[axis] - window.pad[axis]
+    };
+    for (oy, line) in out.chunks_exact_mut(output.w * c).take(output.h).enumerate() {
+        let ys = window.inside(oy, 0, input.h);
+        let y = start(oy, 0, ys.start);
+        for (ox, out) in line.chunks_exact_mut(c).enumerate() {
+            let xs = window.inside(ox, 1, input.w);
+            let x = start(ox, 1, xs.start);
+            let taps = Taps {
+                first: (y * input.w + x) * c,
+                rows: ys.len(),
+                down: window.dilation[0] * input.w * c,
+                cols: xs.len(),
+                right: window.dilation[1] * c,
+            };
+            f(&taps, out);
+        }
+    }
+}
+
+impl Taps {
+    /// `out[c] = f(.. f(f(first, tap 0), tap 1) ..)`; without a `first`, tap 0 takes its place (and is met twice).
+    #[inline(always)]
+    fn fold<T: Copy>(&self, x: &[T], first: Option<T>, f: impl Fn(T, T) -> T, out: &mut [T]) {
+        let c = out.len();
+        let mut at = 0;
+        while at + 64 <= c {
+            self.fold_channels::<T, 64>(x, at, first, &f, out);
+            at += 64;
+        }
+        while at + 8 <= c {
+            self.fold_channels::<T, 8>(x, at, first, &f, out);
+            at += 8;
+        }
+        while at < c {
+            self.fold_channels::<T, 1>(x, at, first, &f, out);
+            at += 1;
+        }
+    }
+
+    /// `N` channels, which stay in registers.
+    #[inline(always)]
+    fn fold_channels<T: Copy, const N: usize>(
+        &self,
+        x: &[T],
+        channel: usize,
+        first: Option<T>,
+        f: &impl Fn(T, T) -> T,
+        out: &mut [T],
+    ) {
+        let mut acc = [x[self.first + channel]; N];
+        match first {
+            Some(first) => acc.fill(first),
+            None => acc.copy_from_slice(&x[self.first + channel..][..N]),
+        }
+        for ky in 0..self.rows {
+            for kx in 0..self.cols {
+                let tap = &x[self.first + ky * self.down + kx * self.right + channel..][..N];
+                for i in 0..N {
+                    acc[i] = f(acc[i], tap[i]);
+                }
+            }
+        }
+        out[channel..][..N].copy_from_slice(&acc);
     }
 }
 

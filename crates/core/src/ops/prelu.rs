@@ -1,11 +1,12 @@
 //! `x >= 0 ? x : x * scale` per channel. Source: He et al. 2015; leaky ReLU is a constant scale.
 
 /// One image of `[pixel][c]` floats.
+#[inline(always)]
 pub fn run(x: &[f32], scale: &[f32], out: &mut [f32]) {
     let c = scale.len();
     for (x, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
-        for i in 0..c {
-            out[i] = apply(x[i], scale[i]);
+        for ((o, x), scale) in out.iter_mut().zip(x).zip(scale) {
+            *o = apply(*x, *scale);
         }
     }
 }
@@ -13,7 +14,9 @@ pub fn run(x: &[f32], scale: &[f32], out: &mut [f32]) {
 /// Value at `x`.
 #[inline(always)]
 pub fn apply(x: f32, scale: f32) -> f32 {
-    if x >= 0.0 { x } else { x * scale }
+    // The product of every number, also of those that do not need it: a choice of two is no branch.
+    let product = x * scale;
+    if x >= 0.0 { x } else { product }
 }
 
 #[cfg(feature = "alloc")]

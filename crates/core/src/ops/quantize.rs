@@ -23,14 +23,28 @@ pub enum Rounding {
 }
 
 impl Rounding {
-    /// Rounds one number.
-    #[inline]
-    pub fn apply(self, x: f32) -> f32 {
+    /// Rounds one number below 2^21 to an integer: without calls and branches, so that loops vectorise.
+    #[inline(always)]
+    fn apply(self, x: f32) -> i32 {
+        // Between 2^23 and 2^24 floats are the integers, so this sum is rounded to one, halves to even.
+        const BASE: f32 = 12_582_912.0;
+        let nearest = |x: f32| (x + BASE).to_bits() as i32 - BASE.to_bits() as i32;
+        let floor = |x: f32| nearest(x) - i32::from(nearest(x) as f32 > x);
         match self {
+            Rounding::HalfEven => nearest(x),
+            Rounding::HalfUp => floor(x + 0.5),
+            Rounding::Floor => floor(x),
+        }
+    }
+
+    /// The specification of [`Rounding::apply`].
+    #[cfg(feature = "alloc")]
+    fn reference(self, x: f32) -> i32 {
+        (match self {
             Rounding::HalfEven => libm::rintf(x),
             Rounding::HalfUp => libm::floorf(x + 0.5),
             Rounding::Floor => libm::floorf(x),
-        }
+        }) as i32
     }
 }
 
@@ -53,32 +67,51 @@ pub struct Quantize {
 }
 
 impl Quantize {
-    /// The integer that `x` becomes.
-    #[inline]
+    /// The integer that `x` becomes, for attributes that `infer` accepts.
+    #[inline(always)]
     pub fn apply(&self, x: f32) -> i32 {
-        let q = self.rounding.apply(x * self.scale + self.offset);
-        (q as i32).clamp(self.lowest, self.highest)
+        let q = x * self.scale + self.offset;
+        // What is not a number counts as 0. Bounds are integers, so it does not matter that they come first.
+        let q = if q.is_nan() { 0.0 } else { q };
+        let (low, high) = (self.lowest as f32, self.highest as f32);
+        let q = if q > low { q } else { low };
+        self.rounding.apply(if q < high { q } else { high })
     }
 }
 
 /// Quantizes one image to bytes.
-pub fn run_bytes(q: &Quantize, x: impl Iterator<Item = f32>, out: &mut [u8]) {
+#[inline(always)]
+pub fn run_bytes<X: Copy>(q: &Quantize, x: &[X], widen: impl Fn(X) -> f32, out: &mut [u8]) {
+    // One loop per rounding, so that they vectorise.
+    match q.rounding {
+        Rounding::HalfEven => {
+            each(x, |x| Quantize { rounding: Rounding::HalfEven, ..*q }.apply(widen(x)), out)
+        }
+        Rounding::HalfUp => each(x, |x| Quantize { rounding: Rounding::HalfUp, ..*q }.apply(widen(x)), out),
+        Rounding::Floor => each(x, |x| Quantize { rounding: Rounding::Floor, ..*q }.apply(widen(x)), out),
+    }
+}
+
+#[inline(always)]
+fn each<X: Copy>(x: &[X], f: impl Fn(X) -> i32, out: &mut [u8]) {
     for (o, x) in out.iter_mut().zip(x) {
-        *o = q.apply(x) as u8;
+        *o = f(*x) as u8;
     }
 }
 
 /// Quantizes one image of `[pixel][c]` numbers to bit planes.
-pub fn run_bits(q: &Quantize, c: usize, x: impl Iterator<Item = f32>, out: &mut [u64]) {
+#[inline(always)]
+pub fn run_bits<X: Copy>(q: &Quantize, c: usize, x: &[X], widen: impl Fn(X) -> f32, out: &mut [u64]) {
     let DType::Bits(quant) = q.output else { return };
-    let words = crate::bits::words(c);
-    out.fill(0);
-    for (i, x) in x.enumerate() {
-        let (pixel, ch) = (i / c, i % c);
-        let code = quant.encode(q.apply(x)).unwrap_or(0);
-        for p in 0..quant.planes() {
-            let at = (pixel * quant.planes() + p) * words + ch / 64;
-            out[at] |= u64::from(code >> p & 1) << (ch % 64);
+    let (words, planes) = (crate::bits::words(c), quant.planes());
+    for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(words * planes)) {
+        for (w, x) in pixel.chunks(64).enumerate() {
+            // The codes of formats with consecutive integers are the low bits of these.
+            let mut codes = [0; 64];
+            run_bytes(q, x, &widen, &mut codes);
+            for p in 0..planes {
+                out[p * words + w] = crate::bits::gather(&codes, p);
+            }
         }
     }
 }
@@ -119,7 +152,8 @@ mod with_alloc {
 
     /// The specification.
     pub fn reference(q: &Quantize, v: &Values) -> Values {
-        Values::Int(v.to_f32().into_iter().map(|x| q.apply(x)).collect())
+        let one = |x: f32| q.rounding.reference(x * q.scale + q.offset).clamp(q.lowest, q.highest);
+        Values::Int(v.to_f32().into_iter().map(one).collect())
     }
 
     /// Formats and roundings that must equal the reference.
@@ -149,5 +183,29 @@ mod with_alloc {
             }
         }
         cases
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_rounding_equals_the_library() {
+        let special =
+            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 8_388_609.0, 1e-40, -0.0];
+        let around = (-1200..1200).flat_map(|i| {
+            let x = i as f32 / 4.0;
+            [x, x.next_up(), x.next_down()]
+        });
+        for rounding in [Rounding::HalfEven, Rounding::HalfUp, Rounding::Floor] {
+            for (output, lowest, highest) in [(DType::U8, 0, 255), (DType::I8, -128, 127), (DType::U8, 3, 9)]
+            {
+                let q = Quantize { scale: 1.0, offset: 0.0, rounding, output, lowest, highest };
+                for x in special.into_iter().chain(around.clone()) {
+                    assert_eq!(q.apply(x), rounding.reference(x).clamp(lowest, highest), "{x} {rounding:?}");
+                }
+            }
+        }
     }
 }

@@ -46,10 +46,15 @@ impl Sign {
 }
 
 /// Packs one image of `[pixel][c]` numbers.
+#[inline(always)]
 pub fn run<T: Signed>(sign: Sign, c: usize, x: &[T], out: &mut [u64]) {
     for (pixel, row) in x.chunks_exact(c).zip(out.chunks_exact_mut(bits::words(c))) {
         for (chunk, word) in pixel.chunks(64).zip(row) {
-            *word = chunk.iter().enumerate().fold(0, |w, (i, v)| w | u64::from(sign.of(*v)) << i);
+            let mut signs = [0; 64];
+            for (s, v) in signs.iter_mut().zip(chunk) {
+                *s = u8::from(sign.of(*v));
+            }
+            *word = bits::gather(&signs, 0);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `exp(x - max) / sum(exp(x - max))` over the channels of each pixel, summed in order.
 
 /// One image of `[pixel][c]` floats.
+#[inline(always)]
 pub fn run(c: usize, x: &[f32], out: &mut [f32]) {
     for (x, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
         let max = x.iter().fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m });

@@ -7,7 +7,7 @@
 
 use super::transform::level;
 use crate::bits;
-use crate::types::Quant;
+use crate::types::{Encoding, Quant};
 
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub struct Threshold {
 }
 
 /// Packs one image. `thresholds` is `[c][levels - 1]`, `x` is `[pixel][c]`.
+#[inline(always)]
 pub fn run<X: Copy, T: PartialOrd>(
     quant: Quant,
     c: usize,
@@ -30,17 +31,14 @@ pub fn run<X: Copy, T: PartialOrd>(
     let (steps, words, planes) = (quant.levels() - 1, bits::words(c), quant.planes());
     for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(words * planes)) {
         for w in 0..words {
-            let mut masks = [0u64; 8];
-            for (i, v) in pixel[w * 64..c.min(w * 64 + 64)].iter().enumerate() {
+            let mut codes = [0; 64];
+            for (i, (code, v)) in codes.iter_mut().zip(&pixel[w * 64..]).enumerate() {
                 let ch = w * 64 + i;
                 let t = &thresholds[ch * steps..][..steps];
-                let code = quant.code_of_level(level(widen(*v), t, bits::get(flips, ch)));
-                for (p, mask) in masks.iter_mut().enumerate().take(planes) {
-                    *mask |= u64::from(code >> p & 1) << i;
-                }
+                *code = quant.code_of_level(level(widen(*v), t, bits::get(flips, ch))) as u8;
             }
-            for (p, mask) in masks.iter().enumerate().take(planes) {
-                out[p * words + w] = *mask;
+            for p in 0..planes {
+                out[p * words + w] = bits::gather(&codes, p);
             }
         }
     }
@@ -56,6 +54,9 @@ pub fn run_floats(
     flips: &[u64],
     out: &mut [u64],
 ) {
+    if quant.levels() == 2 && quant.encoding != Encoding::Signed {
+        return kernel.signs(x, thresholds, flips, out);
+    }
     let words = bits::words(c);
     for (pixel, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(words * quant.planes())) {
         for (w, x) in pixel.chunks(64).enumerate() {
@@ -82,7 +83,7 @@ mod with_alloc {
     use crate::model::{Error, Params, Tensor};
     use crate::ops::Op;
     use crate::reference::Values;
-    use crate::types::{DType, Encoding, Shape, ValueType};
+    use crate::types::{DType, Shape, ValueType};
     use alloc::{format, vec::Vec};
 
     /// Type of the output.

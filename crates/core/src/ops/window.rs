@@ -45,6 +45,14 @@ impl Window {
     pub fn col(&self, ox: usize, kx: usize, w: usize) -> Option<usize> {
         (ox * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pad[1]).filter(|x| *x < w)
     }
+    /// Taps along an axis (0: rows, 1: columns) that output `o` has inside a map of that size.
+    #[inline(always)]
+    pub fn inside(&self, o: usize, axis: usize, size: usize) -> core::ops::Range<usize> {
+        let start = o * self.stride[axis];
+        let (pad, dilation) = (self.pad[axis], self.dilation[axis]);
+        let before = |end: usize| end.saturating_sub(start).div_ceil(dilation).min(self.kernel[axis]);
+        before(pad)..before(size + pad)
+    }
     /// Calls `f(tap, input pixel)` for every tap of output `(oy, ox)`; the pixel is `None` in the padding.
     #[inline]
     pub fn for_each_tap(&self, input: Shape, oy: usize, ox: usize, mut f: impl FnMut(usize, Option<usize>)) {
