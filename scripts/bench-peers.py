@@ -93,7 +93,7 @@ class Worker:
 
     def _answer(self):
         line = self.process.stdout.readline()
-        return json.loads(line) if line else {"skip": "its process has ended"}
+        return json.loads(line) if line else {"skip": "its process has ended", "failed": True}
 
     def close(self):
         try:
@@ -107,9 +107,7 @@ def measure(load, threads, workers, args):
     """Lists of milliseconds by program: its turns on one workload."""
     ready = []
     for worker in workers:
-        begin=time.time()
         answer = worker.ask(prepare=load.name)
-        print("   prep", worker.name, round(time.time()-begin,2))
         if "skip" not in answer:
             ready.append(worker)
         elif answer.get("failed"):
