@@ -44,8 +44,8 @@ PROGRAMS = [
     ("textbook popcnt", "textbook", "popcnt", {}),
     ("larq compute engine", "lce", "binary", {}),
 ]
-# A turn that took longer than this many seconds is not repeated more than once.
-LONG = 2.0
+# A program whose first run takes longer than this is not asked again.
+LONG_MS = 2000
 
 
 def note(text):
@@ -72,7 +72,7 @@ def setup(env):
 
 
 class Worker:
-    """A process that runs one program; `name` is None once it has failed to start."""
+    """A process that runs one program. `hello` tells its version, or why it is skipped."""
 
     def __init__(self, program, threads, env, directory):
         self.name, module, variant, variables = program
@@ -105,35 +105,29 @@ class Worker:
 
 def measure(load, threads, workers, args):
     """Lists of milliseconds by program: its turns on one workload."""
-    ready = []
+    ready, times = [], {"onebit": []}
     for worker in workers:
         answer = worker.ask(prepare=load.name)
-        if "skip" not in answer:
-            ready.append(worker)
-        elif answer.get("failed"):
+        if answer.get("failed"):
             note(f"  skipped: {worker.name} on {load.name}: {answer['skip']}")
-    times, long = {}, set()
-    for number in range(args.rounds):
-        for worker in [None, *ready]:
-            name = worker.name if worker else "onebit"
-            if number > 1 and name in long:
-                continue
-            start = time.monotonic()
-            if worker:
-                answer = worker.ask(seconds=args.seconds)
-            else:
-                answer = {"ms": onebit.turn(args.onebit, load, threads, args.seconds)}
-            if "ms" not in answer:
-                note(f"  skipped: {name} on {load.name}: {answer['skip']}")
-                ready.remove(worker)
-                continue
-            times.setdefault(name, []).append(answer["ms"])
-            if worker and time.monotonic() - start > LONG:
-                long.add(name)
+        elif answer.get("ms", 0) > LONG_MS:
+            times[worker.name] = [answer["ms"]]
+        elif "ms" in answer:
+            times[worker.name] = []
+            ready.append(worker)
+    for _ in range(args.rounds):
+        times["onebit"].append(onebit.turn(args.onebit, load, threads, args.seconds))
+        for worker in list(ready):
             time.sleep(0.02)  # Threads of the last program stop spinning.
+            answer = worker.ask(seconds=args.seconds)
+            if "ms" in answer:
+                times[worker.name].append(answer["ms"])
+            else:
+                note(f"  skipped: {worker.name} on {load.name}: {answer['skip']}")
+                ready.remove(worker)
     for worker in workers:
         worker.ask(release=True)
-    return times
+    return {name: ms for name, ms in times.items() if ms}
 
 
 def run(args):
@@ -145,29 +139,37 @@ def run(args):
     result = {
         "machine": cpu_name(), "date": datetime.date.today().isoformat(), "rounds": args.rounds, "versions": {}, "rows": []}
     with tempfile.TemporaryDirectory() as directory:
-        for threads in sorted({1, args.threads}):
-            some = [load for load in loads if threads == 1 or load.threaded]
-            workers = [Worker(program, threads, args.env, directory) for program in programs] if some else []
-            for worker in workers:
-                if "skip" in worker.hello:
-                    note(f"skipped: {worker.name}: {worker.hello['skip']}")
-                else:
-                    result["versions"][worker.name] = worker.hello["version"]
-            workers = [w for w in workers if "skip" not in w.hello] + close_all(w for w in workers if "skip" in w.hello)
-            for load in some:
-                note(f"{threads} thread{'s' * (threads > 1)}: {load.name}")
-                for program, ms in measure(load, threads, workers, args).items():
-                    result["rows"].append({
-                        "workload": load.name, "group": load.group, "threads": threads, "program": program,
-                        "min_ms": min(ms), "median_ms": statistics.median(ms), "turns": len(ms)})
-            close_all(workers)
+        try:
+            for threads in sorted({1, args.threads}):
+                some = [load for load in loads if threads == 1 or load.threaded]
+                if some:
+                    run_threads(threads, some, programs, directory, args, result)
+        except KeyboardInterrupt:
+            note("stopped: the result holds what was measured so far")
     return result
 
 
-def close_all(workers):
-    for worker in workers:
-        worker.close()
-    return []
+def run_threads(threads, loads, programs, directory, args, result):
+    """Appends to `result` what `loads` take on so many threads."""
+    workers = []
+    try:
+        for program in programs:
+            worker = Worker(program, threads, args.env, directory)
+            if "skip" in worker.hello:
+                note(f"skipped: {worker.name}: {worker.hello['skip']}")
+                worker.close()
+            else:
+                result["versions"][worker.name] = worker.hello["version"]
+                workers.append(worker)
+        for load in loads:
+            note(f"{time.monotonic() - args.start:4.0f} s  {threads} thread{'s' * (threads > 1)}: {load.name}")
+            for program, ms in measure(load, threads, workers, args).items():
+                result["rows"].append({
+                    "workload": load.name, "group": load.group, "threads": threads, "program": program,
+                    "min_ms": min(ms), "median_ms": statistics.median(ms), "turns": len(ms)})
+    finally:
+        for worker in workers:
+            worker.close()
 
 
 def cpu_name():
@@ -196,6 +198,7 @@ def main():
     parser.add_argument("--svg", metavar="FILE", help="write a chart")
     parser.add_argument("--check", action="store_true", help="compare the ratios with the project's targets")
     args = parser.parse_args()
+    args.start = time.monotonic()
     args.rounds = args.rounds or (2 if args.quick else 5)
     args.seconds = 0.1 if args.quick else 0.25
     if args.setup:

@@ -68,8 +68,8 @@ class KerasBuilder:
 
 def prepare(load, variant, threads, directory):
     """A function that runs `load` once."""
-    if load.kind == "gemm" or load.params.get("network") == "binarynet-mlp":
-        raise Skip("has binary convolutions only")
+    if load.kind == "gemm" or load.params.get("network", "binarynet-vgg") not in ("binarynet-vgg", "quicknet"):
+        raise Skip("runs convolutions, BinaryNet's and its own network")
     b, p = KerasBuilder(), load.params
     if p.get("batch", 1) > 1:
         raise Skip("its converter makes models for one image")

@@ -1,7 +1,7 @@
 """A process that runs one program: `python -m peers.worker MODULE VARIANT THREADS DIRECTORY`.
 
-It reads one JSON object a line and answers with one: {"prepare": NAME of a workload}, {"seconds": S} for each turn,
-which is answered with the shortest milliseconds of as many runs as fit, and {"release": true}.
+It reads one JSON object a line and answers with one: {"prepare": NAME of a workload}, which also runs it once,
+{"seconds": S} for each turn, and {"release": true}. The first two are answered with the shortest milliseconds of a run.
 """
 import importlib
 import json
@@ -47,8 +47,7 @@ def main():
                 answer(released=True)
             elif "prepare" in request:
                 run = peer.prepare(loads[request["prepare"]], variant, int(threads), directory)
-                run()
-                answer(ready=True)
+                answer(ms=turn(run, 0))
             else:
                 answer(ms=turn(run, request["seconds"]))
         except Skip as e:
