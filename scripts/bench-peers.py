@@ -4,7 +4,7 @@
     cargo build --release
     python3 scripts/bench-peers.py --setup              # once: makes environments with pinned wheels
     python3 scripts/bench-peers.py                      # about 15 minutes; --quick: 4
-    python3 scripts/bench-peers.py --json FILE --markdown FILE --svg docs/peers.svg --check
+    python3 scripts/bench-peers.py --check --markdown docs/performance.md --svg docs/peers.svg
 
 Programs take turns: in each round each runs for a short time on the same workload, so that a change of the machine's
 speed meets all of them. A turn's result is its shortest run; the table shows the minimum and the median of the
@@ -134,10 +134,10 @@ def run(args):
     """Runs everything; the result as `report.py` reads it."""
     loads = [load for load in all_workloads() if not (args.quick and load.slow)]
     if args.only:
-        loads = [load for load in loads if any(word in load.name or word in load.group for word in args.only.split(","))]
+        loads = [load for load in loads if any(w in load.name or w in load.group for w in args.only.split(","))]
     programs = [p for p in PROGRAMS if not args.peers or any(word in p[0] for word in args.peers.split(","))]
-    result = {
-        "machine": cpu_name(), "date": datetime.date.today().isoformat(), "rounds": args.rounds, "versions": {}, "rows": []}
+    today = datetime.date.today().isoformat()
+    result = {"machine": cpu_name(), "date": today, "rounds": args.rounds, "versions": {}, "rows": []}
     with tempfile.TemporaryDirectory() as directory:
         try:
             for threads in sorted({1, args.threads}):
@@ -182,6 +182,11 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", action="store_true", help="make the environments and stop")
@@ -194,7 +199,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="short turns, fewer rounds and workloads")
     parser.add_argument("--read", metavar="FILE", help="take the result of an earlier --json instead of measuring")
     parser.add_argument("--json", metavar="FILE", help="write the result")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there instead of printing them")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables there, between its marks if it has them")
     parser.add_argument("--svg", metavar="FILE", help="write a chart")
     parser.add_argument("--check", action="store_true", help="compare the ratios with the project's targets")
     args = parser.parse_args()
@@ -211,15 +216,14 @@ def main():
         if not os.path.exists(args.onebit):
             sys.exit(f"{args.onebit} is missing: run `cargo build --release` first, or name it with --onebit")
         result = run(args)
-    for path, text in [
-        (args.json, json.dumps(result, indent=1) + "\n"), (args.svg, report.svg(result)),
-        (args.markdown, report.markdown(result)),
-    ]:
-        if path:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-    if not args.markdown:
+    if args.markdown:
+        write(args.markdown, report.between_marks(args.markdown, report.markdown(result)))
+    else:
         print(report.markdown(result))
+    if args.json:
+        write(args.json, json.dumps(result, indent=1) + "\n")
+    if args.svg:
+        write(args.svg, report.svg(result))
     if args.check:
         print(report.check(result))
 

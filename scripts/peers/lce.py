@@ -1,4 +1,4 @@
-"""Larq Compute Engine: binary convolutions in TensorFlow Lite. Its fast kernels are for ARM; elsewhere it runs portable C++.
+"""Larq Compute Engine: binary convolutions in TensorFlow Lite. Its fast kernels are for ARM; elsewhere portable C++.
 
 Its last wheel, 0.16, needs an environment of its own: requirements-lce.txt, Python 3.11 or older. Dense layers and the
 first convolution stay float, as its converter leaves them.
@@ -77,7 +77,12 @@ def prepare(load, variant, threads, directory):
         y = NETWORKS[p["network"]](b)
     else:
         y = b.conv(b.input(p["c"], p["h"], p["h"]), p["n"], p["kernel"], 1, 1)
-    interpreter = Interpreter(larq_compute_engine.convert_keras_model(tf.keras.Model(b.source, y)), num_threads=threads)
+    path = os.path.join(directory, load.name.replace(" ", "_") + ".tflite")
+    if not os.path.exists(path):
+        with open(path, "wb") as file:
+            file.write(larq_compute_engine.convert_keras_model(tf.keras.Model(b.source, y)))
+    with open(path, "rb") as file:
+        interpreter = Interpreter(file.read(), num_threads=threads)
     x = np.random.default_rng(3).standard_normal(b.source.shape).astype(np.float32)
 
     def run():

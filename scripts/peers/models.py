@@ -111,7 +111,7 @@ def int8_file(load, directory):
     class Calibration(CalibrationDataReader):
         def __init__(self, shape):
             rng = np.random.default_rng(2)
-            self.samples = iter([{"input": rng.random(shape, dtype=np.float32)} for _ in range(2)])
+            self.samples = iter([{"input": rng.random(shape, dtype=np.float32)}])
 
         def get_next(self):
             return next(self.samples, None)

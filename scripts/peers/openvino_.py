@@ -35,7 +35,7 @@ class BinaryBuilder:
         return opset1.constant((self.rng.standard_normal(shape) * scale).astype(np.float32))
 
     def binarize(self, x):
-        """The signs of `x`, made once. The thresholds differ, so that no constant is shared: that would hinder fusing."""
+        """The signs of `x`, made once. Thresholds differ: a constant with two readers would hinder fusing."""
         key = x.get_name()
         if key not in self.bits:
             shape = (1, x.output(0).get_shape()[1], 1, 1)

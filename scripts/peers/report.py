@@ -57,8 +57,9 @@ def markdown(result):
     for program, version in result["versions"].items():
         versions.setdefault(version, []).append(program)
     lines = [
-        f"{result['machine']}, {result['date']}, {result['rounds']} rounds. Each cell: shortest time (median of the rounds), and in bold "
-        "the shortest time over onebit's.", "", "; ".join(f"{', '.join(p)}: {v}" for v, p in versions.items()) + "."]
+        f"{result['machine']}, {result['date']}, {result['rounds']} rounds. Each cell: shortest time (median of the "
+        "rounds), and in bold the shortest time over onebit's.", "",
+        "; ".join(f"{', '.join(p)}: {v}" for v, p in versions.items()) + "."]
     for threads in _unique(row["threads"] for row in result["rows"]):
         for group in _unique(row["group"] for row in result["rows"] if row["threads"] == threads):
             table = _table(result, threads, group)
@@ -77,6 +78,18 @@ def markdown(result):
     return "\n".join(lines) + "\n"
 
 
+def between_marks(path, text):
+    """The text of a file with `text` between its marks; `text` alone where there is no such file, or it has none."""
+    first, last = "<!-- peers: written by scripts/bench-peers.py -->\n", "<!-- end of peers -->"
+    try:
+        with open(path, encoding="utf-8") as file:
+            old = file.read()
+    except FileNotFoundError:
+        return text
+    head, mark, rest = old.partition(first)
+    return head + mark + text + last + rest.partition(last)[2] if mark else text
+
+
 def check(result):
     """One line for each target: what it is, what was measured, and whether it holds."""
     lines, one = [], _table(result, 1)
@@ -92,7 +105,8 @@ def check(result):
         rows = one if which in one else _table(result, 1, which)
         ratios = [
             (row[program]["min_ms"] / row["onebit"]["min_ms"], "" if which in one else f" (least: {name})")
-            for name, row in rows.items() if program in row and "onebit" in row and which in (name, row[program]["group"])]
+            for name, row in rows.items()
+            if program in row and "onebit" in row and which in (name, row[program]["group"])]
         line(f"{which} beside {program}", ratios, least)
     for threads in _unique(row["threads"] for row in result["rows"] if row["threads"] > 1):
         for workload, least in THREAD_TARGETS:
@@ -118,7 +132,7 @@ def svg(result):
     table = {name: rows for name, rows in _table(result, 1).items() if name in CHART and "onebit" in rows}
     left, width, step, gap, top = 150, 460, 17, 30, 52
     ratios = {
-        name: sorted((row["min_ms"] / rows["onebit"]["min_ms"], row["min_ms"], program) for program, row in rows.items())
+        name: sorted((row["min_ms"] / rows["onebit"]["min_ms"], row["min_ms"], p) for p, row in rows.items())
         for name, rows in table.items()}
     highest = max((r[-1][0] for r in ratios.values()), default=10)
     # Programs may be faster than onebit: the axis starts at the fastest.
@@ -135,10 +149,11 @@ def svg(result):
         for ratio, ms, program in ratios[name]:
             kind = "self" if program == "onebit" else "bits" if program.startswith(WITH_BITS) else "other"
             label = f"{_time(ms)}" + ("" if program == "onebit" else f" · {_ratio(ratio)}")
+            long = max(2, x(ratio) - left)
             body.append(
                 f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{program}</text>'
-                f'<rect class="{kind}" x="{left}" y="{y + 1}" width="{max(2, x(ratio) - left):.1f}" height="{step - 4}" rx="2"/>'
-                f'<text class="small" x="{max(2 + left, x(ratio)) + 6:.1f}" y="{y + 11}">{label}</text>')
+                f'<rect class="{kind}" x="{left}" y="{y + 1}" width="{long:.1f}" height="{step - 4}" rx="2"/>'
+                f'<text class="small" x="{left + long + 6:.1f}" y="{y + 11}">{label}</text>')
             y += step
         y += gap - 20
     marks = [m for m in (1, 3, 10, 30, 100, 300, 1000) if lowest < m <= highest]

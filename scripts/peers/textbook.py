@@ -1,6 +1,7 @@
 """The XNOR product of textbooks in plain C, as this machine's compiler makes it; see textbook.c.
 
-Of two orders of loops, the one that is faster on the shape counts. Its input is bits, lowered and packed, unless `binarize` is asked for.
+Of two orders of loops, the one that is faster on the shape counts. Its input is bits, lowered and packed, unless
+`binarize` is asked for.
 """
 import ctypes
 import os

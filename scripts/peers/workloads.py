@@ -103,7 +103,7 @@ NETWORKS = {
 
 # Height and width, input channels, filters of BinaryNet's 3x3 convolutions.
 CONVS = [(32, 128, 128), (16, 128, 256), (16, 256, 256), (8, 256, 512), (8, 512, 512)]
-# Input channels, filters, kernel size of figures 1 to 3 of BMXNet's paper (Yang et al. 2017): batches of 200 maps of 8x8.
+# Input channels, filters, kernel size of figures 1 to 3 of BMXNet's paper (Yang et al. 2017), batches of 200 8x8 maps.
 BMXNET = (
     [(c, 64, 5) for c in (64, 128, 256, 512)]
     + [(256, n, 5) for n in (16, 32, 128, 256)]
@@ -114,7 +114,7 @@ BMXNET = (
 def all_workloads():
     """Every workload, in the order of the table.
 
-    gemm: an m x k matrix of bits times a k x n one; with `binarize` the first is floats, and making bits of them counts.
+    gemm: an m x k matrix of bits times a k x n one; with `binarize` the first is floats, whose packing counts.
     conv: h x h x c, n filters, `kernel`, padded to the same size. network: its name and batch.
     """
     loads = [
