@@ -137,7 +137,8 @@ def run(args):
         loads = [load for load in loads if any(w in load.name or w in load.group for w in args.only.split(","))]
     programs = [p for p in PROGRAMS if not args.peers or any(word in p[0] for word in args.peers.split(","))]
     today = datetime.date.today().isoformat()
-    result = {"machine": cpu_name(), "date": today, "rounds": args.rounds, "versions": {}, "rows": []}
+    result = {
+        "machine": cpu_name(), "date": today, "rounds": args.rounds, "seconds": args.seconds, "versions": {}, "rows": []}
     with tempfile.TemporaryDirectory() as directory:
         try:
             for threads in sorted({1, args.threads}):
