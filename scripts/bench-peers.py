@@ -138,7 +138,8 @@ def run(args):
     programs = [p for p in PROGRAMS if not args.peers or any(word in p[0] for word in args.peers.split(","))]
     today = datetime.date.today().isoformat()
     result = {
-        "machine": cpu_name(), "date": today, "rounds": args.rounds, "seconds": args.seconds, "versions": {}, "rows": []}
+        "machine": cpu_name(), "date": today, "rounds": args.rounds, "seconds": args.seconds, "versions": {},
+        "rows": []}
     with tempfile.TemporaryDirectory() as directory:
         try:
             for threads in sorted({1, args.threads}):
