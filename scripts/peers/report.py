@@ -59,8 +59,8 @@ def markdown(result):
     for program, version in result["versions"].items():
         versions.setdefault(version, []).append(program)
     lines = [
-        f"{result['machine']}, {result['date']}, {result['rounds']} rounds of {result['seconds']} s. Each cell: shortest "
-        "time (median of the rounds), and in bold the shortest time over onebit's.", "",
+        f"{result['machine']}, {result['date']}, {result['rounds']} rounds of {result['seconds']} s. Each cell: "
+        "shortest time (median of the rounds), and in bold the shortest time over onebit's.", "",
         "; ".join(f"{', '.join(p)}: {v}" for v, p in versions.items())]
     for threads in _unique(row["threads"] for row in result["rows"]):
         for group in _unique(row["group"] for row in result["rows"] if row["threads"] == threads):
