@@ -1,144 +1,233 @@
 #!/usr/bin/env python3
-"""Times BinaryNet's two networks in onebit and in ONNX Runtime (float32 and int8), in turn, in one run.
+"""Times onebit beside other programs on the same workloads, in turn, in one run.
 
-    pip install -r scripts/bench-peers.txt
-    cargo build --release && python3 scripts/bench-peers.py [--rounds 7] [--json]
+    cargo build --release
+    python3 scripts/bench-peers.py --setup              # once: makes environments with pinned wheels
+    python3 scripts/bench-peers.py                      # about 15 minutes; --quick: 4
+    python3 scripts/bench-peers.py --check --markdown docs/performance.md --svg docs/peers.svg
 
-Both use one thread and a batch of one. ONNX Runtime gets the network a user would give it: the same
-convolutions and dense layers with ReLU between them, BatchNorm folded away, quantised statically (QDQ, u8
-activations, s8 weights, per channel). Rounds alternate between the programs, so that a change of the
-machine's speed meets all of them; the table shows the minimum and the median over rounds of each round's minimum.
+Programs take turns: in each round each runs for a short time on the same workload, so that a change of the machine's
+speed meets all of them. A turn's result is its shortest run; the table shows the minimum and the median of the
+turns. Every program keeps its weights packed as it likes beforehand. A program that is not installed, or cannot run a
+workload, is left out with a line that says so. What each program is given is told at the head of its file in `peers/`.
 """
 import argparse
+import datetime
 import json
 import os
+import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-import numpy as np
-import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from peers import onebit, report
+from peers.workloads import all_workloads
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-NETWORKS = {
-    # name: (input shape, [("conv", out, pool) or ("dense", out)])
-    "binarynet-vgg": (
-        [1, 3, 32, 32],
-        [("conv", 128, 0), ("conv", 128, 1), ("conv", 256, 0), ("conv", 256, 1), ("conv", 512, 0), ("conv", 512, 1),
-         ("dense", 1024), ("dense", 1024), ("dense", 10)],
-    ),
-    "binarynet-mlp": ([1, 784], [("dense", 4096), ("dense", 4096), ("dense", 4096), ("dense", 10)]),
-}
+SCRIPTS = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(SCRIPTS)
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 
-
-def float_model(shape, layers, path):
-    rng = np.random.default_rng(1)
-    nodes, constants, value, shape = [], [], "input", list(shape)
-    first = list(shape)
-
-    def constant(name, array):
-        constants.append(numpy_helper.from_array(array.astype(np.float32), name))
-        return name
-
-    for i, layer in enumerate(layers):
-        out = f"v{i}"
-        if layer[0] == "conv":
-            k = shape[1] * 9
-            w = constant(f"w{i}", rng.choice([-1.0, 1.0], (layer[1], shape[1], 3, 3)) / np.sqrt(k))
-            nodes.append(helper.make_node("Conv", [value, w], [out], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
-            shape[1] = layer[1]
-            if layer[2]:
-                nodes.append(helper.make_node("MaxPool", [out], [out + "p"], kernel_shape=[2, 2], strides=[2, 2]))
-                out += "p"
-                shape[2:] = [shape[2] // 2, shape[3] // 2]
-        else:
-            if len(shape) == 4:
-                nodes.append(helper.make_node("Flatten", [value], [value + "f"]))
-                value, shape = value + "f", [1, int(np.prod(shape))]
-            w = constant(f"w{i}", rng.choice([-1.0, 1.0], (shape[1], layer[1])) / np.sqrt(shape[1]))
-            nodes.append(helper.make_node("MatMul", [value, w], [out]))
-            shape = [1, layer[1]]
-        if i + 1 < len(layers):
-            nodes.append(helper.make_node("Relu", [out], [out + "r"]))
-            out += "r"
-        value = out
-    graph = helper.make_graph(
-        nodes, "network",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, first)],
-        [helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+# Name, file in `peers/`, variant, variables of its process.
+PROGRAMS = [
+    ("openvino binary", "openvino_", "binary", {}),
+    ("openvino int8", "openvino_", "int8", {}),
+    ("openvino bf16", "openvino_", "bf16", {}),
+    ("openvino f32", "openvino_", "f32", {}),
+    ("onnxruntime int8", "ort", "int8", {}),
+    ("onnxruntime f32", "ort", "f32", {}),
+    ("openblas", "openblas", "default", {}),
+    ("openblas skylakex", "openblas", "skylakex", {"OPENBLAS_CORETYPE": "SKYLAKEX"}),
+    ("textbook native", "textbook", "native", {}),
+    ("textbook popcnt", "textbook", "popcnt", {}),
+    ("larq compute engine", "lce", "binary", {}),
+]
+# A program whose first run takes longer than this is not asked again.
+LONG_MS = 2000
 
 
-class Calibration(CalibrationDataReader):
-    def __init__(self, shape):
-        rng = np.random.default_rng(2)
-        self.samples = iter([{"input": rng.random(shape, dtype=np.float32)} for _ in range(8)])
-
-    def get_next(self):
-        return next(self.samples, None)
+def note(text):
+    print(text, file=sys.stderr, flush=True)
 
 
-def session(path):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def python_of(env, module):
+    """The Python of a module's environment; this one where the environment was not made."""
+    path = os.path.join(env + ("-lce" if module == "lce" else ""), "bin", "python")
+    return path if os.path.exists(path) else sys.executable
 
 
-def time_ort(s, x, seconds=0.8):
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        t = time.perf_counter()
-        s.run(None, {"input": x})
-        best = min(best, time.perf_counter() - t)
-    return best * 1e3
+def setup(env):
+    """Makes the two environments: a second one for Larq Compute Engine, whose TensorFlow needs an old Python."""
+    old = next((p for p in ("python3.11", "python3.10", "python3.9") if shutil.which(p)), None)
+    for python, path, wheels in [(sys.executable, env, "requirements"), (old, env + "-lce", "requirements-lce")]:
+        if not python:
+            note("skipped: larq compute engine needs Python 3.9 to 3.11, and there is none")
+            continue
+        subprocess.run([python, "-m", "venv", path], check=True)
+        wheels = os.path.join(SCRIPTS, "peers", wheels + ".txt")
+        if subprocess.run([os.path.join(path, "bin", "pip"), "install", "-q", "-r", wheels], check=False).returncode:
+            note(f"skipped: pip cannot install {wheels}")
 
 
-def time_onebit(binary, name):
-    out = subprocess.run([binary, "bench", name, "--threads", "1", "--json"], check=True, capture_output=True)
-    result = json.loads(out.stdout)
-    return result["latency_ms"]["min"]
+class Worker:
+    """A process that runs one program. `hello` tells its version, or why it is skipped."""
+
+    def __init__(self, program, threads, env, directory):
+        self.name, module, variant, variables = program
+        count = {v: str(threads) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        command = [python_of(env, module), "-m", "peers.worker", module, variant, str(threads), directory]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=SCRIPTS,
+            env={**os.environ, **count, **variables})
+        self.hello = self._answer()
+
+    def ask(self, **request):
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        return self._answer()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"skip": "its process has ended", "failed": True}
+
+    def close(self):
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # It has ended already.
+        self.process.wait()
+
+
+def measure(load, threads, workers, args):
+    """Lists of milliseconds by program: its turns on one workload."""
+    ready, times = [], {"onebit": []}
+    for worker in workers:
+        answer = worker.ask(prepare=load.name)
+        if answer.get("failed"):
+            note(f"  skipped: {worker.name} on {load.name}: {answer['skip']}")
+        elif answer.get("ms", 0) > LONG_MS:
+            times[worker.name] = [answer["ms"]]
+        elif "ms" in answer:
+            times[worker.name] = []
+            ready.append(worker)
+    for _ in range(args.rounds):
+        times["onebit"].append(onebit.turn(args.onebit, load, threads, args.seconds))
+        for worker in list(ready):
+            time.sleep(0.02)  # Threads of the last program stop spinning.
+            answer = worker.ask(seconds=args.seconds)
+            if "ms" in answer:
+                times[worker.name].append(answer["ms"])
+            else:
+                note(f"  skipped: {worker.name} on {load.name}: {answer['skip']}")
+                ready.remove(worker)
+    for worker in workers:
+        worker.ask(release=True)
+    return {name: ms for name, ms in times.items() if ms}
+
+
+def run(args):
+    """Runs everything; the result as `report.py` reads it."""
+    loads = [load for load in all_workloads() if not (args.quick and load.slow)]
+    if args.only:
+        loads = [load for load in loads if any(w in load.name or w in load.group for w in args.only.split(","))]
+    programs = [p for p in PROGRAMS if not args.peers or any(word in p[0] for word in args.peers.split(","))]
+    today = datetime.date.today().isoformat()
+    result = {
+        "machine": cpu_name(), "date": today, "rounds": args.rounds, "seconds": args.seconds, "versions": {},
+        "rows": []}
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            for threads in sorted({1, args.threads}):
+                some = [load for load in loads if threads == 1 or load.threaded]
+                if some:
+                    run_threads(threads, some, programs, directory, args, result)
+        except KeyboardInterrupt:
+            note("stopped: the result holds what was measured so far")
+    return result
+
+
+def run_threads(threads, loads, programs, directory, args, result):
+    """Appends to `result` what `loads` take on so many threads."""
+    workers = []
+    try:
+        for program in programs:
+            worker = Worker(program, threads, args.env, directory)
+            if "skip" in worker.hello:
+                note(f"skipped: {worker.name}: {worker.hello['skip']}")
+                worker.close()
+            else:
+                result["versions"][worker.name] = worker.hello["version"]
+                workers.append(worker)
+        for load in loads:
+            note(f"{time.monotonic() - args.start:4.0f} s  {threads} thread{'s' * (threads > 1)}: {load.name}")
+            for program, ms in measure(load, threads, workers, args).items():
+                result["rows"].append({
+                    "workload": load.name, "group": load.group, "threads": threads, "program": program,
+                    "min_ms": min(ms), "median_ms": statistics.median(ms), "turns": len(ms)})
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def cpu_name():
+    """Model and flags that matter of this CPU."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
+        return next(v.strip() for k, v in lines.items() if k.strip() == "model name")
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--onebit", default=os.path.join(ROOT, "target", "release", "onebit"))
+    parser.add_argument("--setup", action="store_true", help="make the environments and stop")
+    parser.add_argument("--env", default=os.path.join(TARGET, "peers"), help="folder of the environments")
+    parser.add_argument("--onebit", default=os.path.join(TARGET, "release", "onebit"), help="the command to measure")
+    parser.add_argument("--only", metavar="WORDS", help="workloads or groups that contain one of these, by commas")
+    parser.add_argument("--peers", metavar="WORDS", help="programs that contain one of these, by commas")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="measure with 1 and with so many")
+    parser.add_argument("--rounds", type=int, help="default 5; with --quick 2")
+    parser.add_argument("--quick", action="store_true", help="short turns, fewer rounds and workloads")
+    parser.add_argument("--read", metavar="FILE", help="take the result of an earlier --json instead of measuring")
+    parser.add_argument("--json", metavar="FILE", help="write the result")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables there, between its marks if it has them")
+    parser.add_argument("--svg", metavar="FILE", help="write a chart")
+    parser.add_argument("--check", action="store_true", help="compare the ratios with the project's targets")
     args = parser.parse_args()
-    if not os.path.exists(args.onebit):
-        sys.exit(f"{args.onebit} is missing: run `cargo build --release` first, or name it with --onebit")
-    results = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for name, (shape, layers) in NETWORKS.items():
-            float_path, int8_path = (os.path.join(directory, name + s) for s in (".onnx", ".int8.onnx"))
-            float_model(shape, layers, float_path)
-            quantize_static(float_path, int8_path, Calibration(shape), quant_format=QuantFormat.QDQ,
-                            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True)
-            f32, int8 = session(float_path), session(int8_path)
-            x = np.random.default_rng(3).random(shape, dtype=np.float32)
-            times = {"onebit": [], "onnxruntime int8": [], "onnxruntime f32": []}
-            for _ in range(args.rounds):
-                times["onebit"].append(time_onebit(args.onebit, name))
-                times["onnxruntime int8"].append(time_ort(int8, x))
-                times["onnxruntime f32"].append(time_ort(f32, x))
-            results[name] = {
-                who: {"min_ms": min(t), "median_ms": statistics.median(t)} for who, t in times.items()}
-    if args.json:
-        print(json.dumps({"onnxruntime": ort.__version__, "networks": results}))
+    args.start = time.monotonic()
+    args.rounds = args.rounds or (2 if args.quick else 5)
+    args.seconds = 0.1 if args.quick else 0.25
+    if args.setup:
+        setup(args.env)
         return
-    print(f"one thread, batch 1, {args.rounds} rounds, onnxruntime {ort.__version__}")
-    print(f"{'network':16} {'program':18} {'min ms':>9} {'median ms':>10} {'ratio of minima':>16}")
-    for name, rows in results.items():
-        for who, t in rows.items():
-            ratio = t["min_ms"] / rows["onebit"]["min_ms"]
-            print(f"{name:16} {who:18} {t['min_ms']:9.4f} {t['median_ms']:10.4f} {ratio:15.1f}x")
+    if args.read:
+        with open(args.read, encoding="utf-8") as file:
+            result = json.load(file)
+    else:
+        if not os.path.exists(args.onebit):
+            sys.exit(f"{args.onebit} is missing: run `cargo build --release` first, or name it with --onebit")
+        result = run(args)
+    if args.markdown:
+        write(args.markdown, report.between_marks(args.markdown, report.markdown(result)))
+    else:
+        print(report.markdown(result))
+    if args.json:
+        write(args.json, json.dumps(result, indent=1) + "\n")
+    if args.svg:
+        write(args.svg, report.svg(result))
+    if args.check:
+        print(report.check(result))
 
 
 if __name__ == "__main__":

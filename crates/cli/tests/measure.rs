@@ -86,6 +86,20 @@ fn bench_measures_networks_and_the_kernel() {
     let text = succeed(["bench", "gemm", "4", "16", "1", "--isa", "scalar"]);
     assert!(text.contains("4 x 16 x 1") && text.contains("scalar"), "{text}");
     assert!(fail(["bench", "gemm", "16777216", "16777216", "1"]).contains("too large"));
+    for sums in [&[][..], &["--sums"]] {
+        let report =
+            json([&["bench", "conv", "6", "7", "65", "10", "3", "--milliseconds", "1"], sums].concat());
+        assert_keys(
+            &report,
+            &["binarize_microseconds", "conv_microseconds", "gmacs_per_second", "kernel", "isa"],
+        );
+        assert_eq!(report["binary_macs"], 6 * 7 * 65 * 10 * 9);
+    }
+    assert!(
+        succeed(["bench", "conv", "4", "4", "64", "8", "1", "--milliseconds", "1"]).contains("4 x 4 x 64")
+    );
+    assert!(fail(["bench", "conv", "65536", "65536", "1", "1", "1"]).contains("too large"));
+    assert!(fail(["bench", "conv", "2", "2", "1", "1", "5", "--pad", "0"]).contains("conv"));
     assert!(fail(["bench", "no-such-thing"]).contains("binarynet-vgg"));
 }
 
@@ -138,6 +152,8 @@ fn wrong_usage_is_refused() {
         &["bench", "gemm", "1", "2", "0"],
         &["bench", "sweep", "--plot"],
         &["bench", "limits", "8"],
+        &["bench", "conv", "1", "2", "3", "4"],
+        &["bench", "conv", "1", "2", "3", "4", "0"],
         &["demo", "--threads", "0"],
         &["demo", "--fast"],
         &["run", "model"],

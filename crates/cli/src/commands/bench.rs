@@ -1,6 +1,7 @@
 //! `onebit bench`: latency, throughput, and where the time goes.
 
 use super::Device;
+use super::conv::Conv;
 use super::gemm::Gemm;
 use super::limits::LimitsCommand;
 use super::sweep::Sweep;
@@ -43,6 +44,7 @@ enum Kernel {
     Gemm(Gemm),
     Limits(LimitsCommand),
     Sweep(Sweep),
+    Conv(Conv),
 }
 
 fn architectures() -> String {
@@ -90,6 +92,7 @@ impl Bench {
             Some(Kernel::Gemm(gemm)) => return gemm.run(global),
             Some(Kernel::Limits(limits)) => return limits.run(global),
             Some(Kernel::Sweep(sweep)) => return sweep.run(global),
+            Some(Kernel::Conv(conv)) => return conv.run(global),
             None => {}
         }
         self.device.check()?;

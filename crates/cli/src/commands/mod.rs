@@ -7,6 +7,7 @@ pub mod eval;
 pub mod info;
 pub mod run;
 
+mod conv;
 mod explain;
 mod gemm;
 mod limits;
