@@ -116,7 +116,7 @@ pub fn read_output(ty: ValueType, words: &[u64], out: &mut [f32]) {
 /// Indices of the `k` largest scores, best first; ties go to the lower index.
 pub fn top(scores: &[f32], k: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
     order.truncate(k.max(1));
     order
 }

@@ -60,7 +60,7 @@ impl<'a> Container<'a> {
         };
 
         let mut order: Vec<(&String, &Entry)> = header.tensors.iter().collect();
-        order.sort_by_key(|(_, e)| e.data_offsets);
+        order.sort_unstable_by_key(|(_, e)| e.data_offsets);
         let mut end = 0;
         for (name, entry) in order {
             let (from, to) = entry.data_offsets;
