@@ -12,10 +12,10 @@ use safetensors::tensor::View;
 use std::borrow::Cow;
 use std::path::Path;
 
-/// The bytes of a model file. [`ModelFile::load`] accepts them: that is checked.
+/// The bytes of a model file. [`load`] accepts them: that is checked.
 ///
 /// # Errors
-/// When the model is beyond the [`limits`] of the format.
+/// When the model is beyond the [`limits`](super::limits) of the format.
 pub fn to_bytes(model: &Model<'_>, meta: &Meta) -> Result<Vec<u8>> {
     let mut names = vec!["input".to_owned()];
     let mut nodes = Vec::new();
