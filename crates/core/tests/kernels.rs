@@ -523,7 +523,7 @@ fn rungs_are_found_by_name_and_scalar_is_last() {
 #[test]
 fn this_machine_has_the_rungs_that_it_should() {
     let mut expected = Vec::new();
-    #[cfg(all(target_arch = "x86_64", feature = "std"))]
+    #[cfg(target_arch = "x86_64")]
     {
         if std::is_x86_feature_detected!("avx512vpopcntdq") && std::is_x86_feature_detected!("avx512vl") {
             expected.push("avx512");

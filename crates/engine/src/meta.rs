@@ -1,5 +1,7 @@
 //! What a model file says about its network besides the ops: how to feed it and where it came from.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Order of the axes of the source framework's tensors. Inside, everything is NHWC.

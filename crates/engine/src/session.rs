@@ -1,6 +1,7 @@
 //! Runs a model: batches, threads, and memory that is reused.
 
 use crate::driver::team::Threads;
+use crate::elements::{put_input, read_output};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::image::Image;
@@ -8,10 +9,12 @@ use crate::meta::Meta;
 use onebit_core::exec::Executor;
 use onebit_core::kernels::{self, Kernels};
 use onebit_core::model::Model;
-use onebit_core::types::{DType, ValueType};
+use onebit_core::types::ValueType;
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Mutex;
+
+pub use crate::elements::{Elements, top};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -20,30 +23,6 @@ pub struct Options {
     pub threads: usize,
     /// Name of a kernel rung; otherwise the variable `ONEBIT_ISA`, otherwise the best of this CPU.
     pub isa: Option<String>,
-}
-
-/// Elements of network inputs, image after image, `[h][w][c]` each.
-#[derive(Clone, Copy, Debug)]
-pub enum Elements<'a> {
-    /// Numbers, as the network takes them.
-    F32(&'a [f32]),
-    /// Pixels; they are normalised where the network takes floats.
-    Pixels(&'a [u8]),
-}
-
-impl Elements<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Elements::F32(v) => v.len(),
-            Elements::Pixels(v) => v.len(),
-        }
-    }
-    fn slice(&self, range: std::ops::Range<usize>) -> Elements<'_> {
-        match self {
-            Elements::F32(v) => Elements::F32(&v[range]),
-            Elements::Pixels(v) => Elements::Pixels(&v[range]),
-        }
-    }
 }
 
 /// The scores of one image.
@@ -62,14 +41,6 @@ impl Output {
     pub fn top(&self, k: usize) -> Vec<usize> {
         top(&self.scores, k)
     }
-}
-
-/// Indices of the `k` largest scores, best first; ties go to the lower index.
-pub fn top(scores: &[f32], k: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    order.truncate(k.max(1));
-    order
 }
 
 /// A network ready to run. It can be shared between threads.
@@ -201,7 +172,7 @@ impl Session {
     /// When the elements are not a whole number of inputs, or do not fit the input's format.
     pub fn run_elements(&self, inputs: Elements<'_>) -> Result<Vec<Output>> {
         let classes = self.output().shape.elements();
-        let images = inputs.len() / self.input().shape.elements();
+        let images = inputs.count() / self.input().shape.elements();
         let mut scores = vec![0.0; images * classes];
         self.run_into(inputs, &mut scores)?;
         Ok(scores.chunks(classes).map(|s| Output { scores: s.to_vec() }).collect())
@@ -214,14 +185,14 @@ impl Session {
     /// As [`Session::run_elements`]; also when `out` has the wrong length.
     pub fn run_into(&self, inputs: Elements<'_>, out: &mut [f32]) -> Result<()> {
         let (per_image, scores) = (self.input().shape.elements(), self.output().shape.elements());
-        if !inputs.len().is_multiple_of(per_image) {
+        if !inputs.count().is_multiple_of(per_image) {
             return Err(Error::Input(format!(
                 "{} elements are not a whole number of {} inputs",
-                inputs.len(),
+                inputs.count(),
                 self.input().shape
             )));
         }
-        let images = inputs.len() / per_image;
+        let images = inputs.count() / per_image;
         if out.len() != images * scores {
             return Err(Error::Input(format!(
                 "{} outputs need {} elements, not {}",
@@ -291,75 +262,10 @@ impl Session {
         let per_image = ty.shape.elements();
         let place = self.executor.input_mut(arena, n).chunks_exact_mut(ty.arena_words());
         for (i, words) in place.enumerate() {
-            self.put_input(inputs.slice(i * per_image..(i + 1) * per_image), words)?;
+            put_input(ty, &self.meta.input, inputs.slice(i * per_image..(i + 1) * per_image), words)
+                .map_err(|e| Error::Input(e.0))?;
         }
         Ok(())
-    }
-
-    fn put_input(&self, input: Elements<'_>, words: &mut [u64]) -> Result<()> {
-        let ty = self.input();
-        let n = ty.shape.elements();
-        match (ty.dtype, input) {
-            (DType::F32, Elements::F32(v)) => {
-                if let Some(bad) = v.iter().find(|x| !x.is_finite()) {
-                    return Err(Error::Input(format!("the input contains {bad}")));
-                }
-                bytemuck::cast_slice_mut::<u64, f32>(words)[..n].copy_from_slice(v);
-            }
-            (DType::F32, Elements::Pixels(v)) => {
-                let out = &mut bytemuck::cast_slice_mut::<u64, f32>(words)[..n];
-                let c = ty.shape.c;
-                for channel in 0..c {
-                    let (mean, std) = self.meta.input.normalisation(channel);
-                    for (o, p) in out[channel..].iter_mut().step_by(c).zip(v[channel..].iter().step_by(c)) {
-                        *o = (f32::from(*p) - mean) / std;
-                    }
-                }
-            }
-            (DType::U8, Elements::Pixels(v)) => {
-                bytemuck::cast_slice_mut::<u64, u8>(words)[..n].copy_from_slice(v);
-            }
-            (DType::U8, Elements::F32(v)) => {
-                let out = &mut bytemuck::cast_slice_mut::<u64, u8>(words)[..n];
-                for (o, x) in out.iter_mut().zip(v) {
-                    *o = *x as u8;
-                    if f32::from(*o) != *x {
-                        return Err(Error::Input(format!(
-                            "the network takes pixels, whole numbers from 0 to 255, but the input contains {x}"
-                        )));
-                    }
-                }
-            }
-            (other, _) => {
-                return Err(Error::Input(format!("inputs of format {other} are not supported")));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn read_output(ty: ValueType, words: &[u64], out: &mut [f32]) {
-    let n = ty.shape.elements();
-    match ty.dtype {
-        DType::F32 => out.copy_from_slice(&bytemuck::cast_slice(words)[..n]),
-        DType::I32 => {
-            for (o, v) in out.iter_mut().zip(bytemuck::cast_slice::<u64, i32>(words)) {
-                *o = *v as f32;
-            }
-        }
-        DType::U8 => {
-            for (o, v) in out.iter_mut().zip(bytemuck::cast_slice::<u64, u8>(words)) {
-                *o = f32::from(*v);
-            }
-        }
-        DType::I8 => {
-            for (o, v) in out.iter_mut().zip(bytemuck::cast_slice::<u64, i8>(words)) {
-                *o = f32::from(*v);
-            }
-        }
-        DType::Bits(q) => {
-            onebit_core::ops::decode::run_bits(q, ty.shape, words, out, |v| v as f32);
-        }
     }
 }
 

@@ -5,11 +5,10 @@ use super::fgemm::{self, FloatLanes, float_kernels};
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::x86_64::*;
 
+cpufeatures::new!(cpu, "avx2", "fma");
+
 pub(super) fn available() -> bool {
-    #[cfg(feature = "std")]
-    return std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
-    #[cfg(not(feature = "std"))]
-    return cfg!(all(target_feature = "avx2", target_feature = "fma"));
+    cpu::get()
 }
 
 // 16 registers: a 2 x 8 tile keeps 4 accumulators, 4 parities, the table and the mask without spills.

@@ -5,17 +5,10 @@ use super::fgemm::{self, FloatLanes, float_kernels};
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::x86_64::*;
 
+cpufeatures::new!(cpu, "avx512f", "avx512vl", "avx512vpopcntdq");
+
 pub(super) fn available() -> bool {
-    #[cfg(feature = "std")]
-    return std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512vl")
-        && std::arch::is_x86_feature_detected!("avx512vpopcntdq");
-    #[cfg(not(feature = "std"))]
-    return cfg!(all(
-        target_feature = "avx512f",
-        target_feature = "avx512vl",
-        target_feature = "avx512vpopcntdq"
-    ));
+    cpu::get()
 }
 
 const MR: usize = 4;

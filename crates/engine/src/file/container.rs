@@ -6,14 +6,17 @@
 //! a small multiple of the file.
 
 use super::limits::{MAX_HEADER, bounded};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
-use std::collections::BTreeMap;
-use std::fmt;
 
 /// Key of the network in the metadata of the container.
-pub(super) const KEY: &str = "onebit";
+pub const KEY: &str = "onebit";
 
 /// An opened container.
 pub(super) struct Container<'a> {
@@ -46,7 +49,8 @@ impl<'a> Container<'a> {
         let Some((header, data)) = rest.split_at_checked(length as usize) else {
             return Err(format!("is cut off: its header has {length} bytes, but only {} follow", rest.len()));
         };
-        let header = std::str::from_utf8(header).map_err(|e| format!("has a header that is no text: {e}"))?;
+        let header =
+            core::str::from_utf8(header).map_err(|e| format!("has a header that is no text: {e}"))?;
         let header: Header =
             serde_json::from_str(header).map_err(|e| format!("has a header that is not valid: {e}"))?;
         let Some(document) = header.document else {
@@ -56,7 +60,7 @@ impl<'a> Container<'a> {
         };
 
         let mut order: Vec<(&String, &Entry)> = header.tensors.iter().collect();
-        order.sort_by_key(|(_, e)| e.data_offsets);
+        order.sort_unstable_by_key(|(_, e)| e.data_offsets);
         let mut end = 0;
         for (name, entry) in order {
             let (from, to) = entry.data_offsets;

@@ -2,13 +2,16 @@
 
 use super::limits::{MAX_INPUTS, MAX_NAME, MAX_NODES, MAX_RESIZE, bounded};
 use crate::meta::Meta;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 use onebit_core::ops::Op;
 use onebit_core::types::{DType, Shape, ValueType};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::fmt;
 
 /// The version that this crate reads and writes.
 pub const VERSION: u64 = 1;

@@ -1,10 +1,12 @@
 //! What a model file may contain at most. Real networks stay far below; files that do not are refused
 //! before anything large is allocated.
 
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
-use std::fmt;
-use std::marker::PhantomData;
 
 /// Longest header, in bytes.
 pub const MAX_HEADER: usize = 8 << 20;
