@@ -3,7 +3,7 @@
 
 use onebit_core::cases::{Rng, map, pack};
 use onebit_core::exec::Executor;
-use onebit_core::kernels::{self, Kernels};
+use onebit_core::kernels::{self, Accumulators, Block, Kernels, Pair};
 use onebit_core::model::{Model, Node, Params, Tensor};
 use onebit_core::ops::{BConv2d, BDense, Conv2d, Op, Threshold, Window};
 use onebit_core::{DType, Encoding, Quant, ValueType};
@@ -117,9 +117,22 @@ fn bgemm(kernels: &Kernels, rng: &mut Rng, times: usize) -> usize {
     let k = gemm.padded(16384 / 64);
     let a: Vec<u64> = (0..gemm.mr * k).map(|_| rng.word()).collect();
     let b: Vec<u64> = (0..gemm.nr * k).map(|_| rng.word()).collect();
-    let mut counts = vec![0; gemm.mr * gemm.nr];
+    let (mut sums, half, places) = (vec![0; gemm.nr], vec![0; gemm.nr], vec![0; gemm.mr]);
+    let block = Block {
+        rows: gemm.mr,
+        k,
+        a: &a,
+        lda: gemm.mr,
+        plane: a.len(),
+        b: &b,
+        panels: 1,
+        stride: b.len(),
+        pairs: &[Pair::SINGLE],
+        base: &[],
+    };
+    let acc = Accumulators { half: &half, at: &places, to: &places, shift: 1 };
     for _ in 0..times {
-        gemm.counts(gemm.mr, k, &a, k, &b, std::hint::black_box(&mut counts));
+        gemm.ints(std::hint::black_box(&block), &acc, std::hint::black_box(&mut sums));
     }
     gemm.mr * gemm.nr * k / 2
 }

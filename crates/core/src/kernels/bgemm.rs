@@ -540,9 +540,14 @@ impl<L: BitLanes, const NV: usize> Sink<L, NV> for ToFloats<'_> {
             let values = accumulators::<L, NV>(acc, row, panel, sums);
             let [center, scale, bias] = constants.map(|c| c.add(panel * nr));
             let out = out.add(*acc.to.as_ptr().add(row) + panel * nr);
+            // All constants are read before the first store, which the compiler could not know to be elsewhere.
+            let mut floats = [0f32; MAX_CHANNELS];
             for c in 0..nr {
                 let (center, scale, bias) = (*center.add(c), *scale.add(c), *bias.add(c));
-                *out.add(c) = transform::affine(values[c] as f32, center, scale, bias);
+                floats[c] = transform::affine(values[c] as f32, center, scale, bias);
+            }
+            for c in 0..nr {
+                *out.add(c) = floats[c];
             }
         }
     }
