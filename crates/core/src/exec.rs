@@ -7,8 +7,8 @@ use crate::bits;
 use crate::kernels::{Kernels, Pass};
 use crate::model::{Error, Model, Node, Tensor};
 use crate::ops::{self, Elementwise, Op, PoolKind};
-use crate::team::{self, MAX_PARTS, Team};
-use crate::types::{DType, Quant, ValueType};
+use crate::team::{self, Cut, MAX_PARTS, Piece, Team};
+use crate::types::{DType, Quant, Shape, ValueType};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -238,10 +238,11 @@ impl Executor {
         for (i, step) in self.steps.iter().enumerate() {
             let members = team.members() as u64;
             let saved = step.estimate_ns / members * (members - 1);
-            if members > 1 && step.cuts() && saved >= 2 * team.cost_ns() {
-                step.run_team(team, values, scratch, self.scratch_words);
-            } else {
-                step.run(self.kernels, 1, values, scratch);
+            match step.cut() {
+                Some(how) if members > 1 && saved >= 2 * team.cost_ns() => {
+                    step.run_team(self.kernels, team, how, values, scratch, self.scratch_words);
+                }
+                _ => step.run(self.kernels, 1, values, scratch),
             }
             after(i);
         }
@@ -330,11 +331,29 @@ fn pair(values: &mut [u64], input: Range<usize>, output: Range<usize>) -> (&[u64
     (x, out)
 }
 
+/// The places of two inputs, which may be one, and of the output.
+fn inputs_and_output(
+    values: &mut [u64],
+    [a, b]: [Value; 2],
+    output: Value,
+    batch: usize,
+) -> ([&[u64]; 2], &mut [u64]) {
+    if a.at == b.at {
+        let (x, out) = pair(values, a.range(batch), output.range(batch));
+        return ([x, x], out);
+    }
+    let ranges = [a.range(batch), b.range(batch), output.range(batch)];
+    let [a, b, out] = values.get_disjoint_mut(ranges).expect("the planner keeps live values apart");
+    ([a, b], out)
+}
+
 /// One image of a step with one input.
 struct Image<'a> {
     step: &'a Step,
     kernels: &'a Kernels,
     ty: ValueType,
+    /// Shape of the output.
+    to: Shape,
     x: &'a [u64],
     out: &'a mut [u64],
 }
@@ -342,7 +361,7 @@ struct Image<'a> {
 impl Pass for Image<'_> {
     #[inline(always)]
     fn run(self) {
-        self.step.image(self.kernels, self.ty, self.x, self.out);
+        self.step.image(self.kernels, self.ty, self.to, self.x, self.out);
     }
 }
 
@@ -386,35 +405,73 @@ impl Step {
                 let (x, out) = pair(values, first.range(batch), self.place.range(batch));
                 let images = x.chunks_exact(first.ty.arena_words());
                 for (x, out) in images.zip(out.chunks_exact_mut(self.output.arena_words())) {
-                    kernels.run(Image { step: self, kernels, ty: first.ty, x, out });
+                    kernels.run(Image { step: self, kernels, ty: first.ty, to: self.output.shape, x, out });
                 }
             }
         }
     }
 
-    /// Whether [`Step::run_team`] can cut it.
-    fn cuts(&self) -> bool {
+    /// How one image can be cut into pieces.
+    fn cut(&self) -> Option<Cut> {
         match &self.prepared {
-            Prepared::BConv(conv) => conv.cuts().0,
-            _ => false,
+            Prepared::BConv(conv) => conv.cut(),
+            Prepared::Conv(conv) => Some(conv.cut()),
+            // Each pixel of the output is made of the same pixel of every input.
+            Prepared::Sign(_)
+            | Prepared::Threshold { .. }
+            | Prepared::Quantize(_)
+            | Prepared::Decode
+            | Prepared::Affine { .. }
+            | Prepared::Activation(_)
+            | Prepared::Prelu(_) => {
+                Some(Cut { pixels: team::whole_words(self.inputs[0].ty), channels: false })
+            }
+            Prepared::Elementwise(_) if self.inputs[0].ty.shape == self.inputs[1].ty.shape => {
+                Some(Cut { pixels: 1, channels: false })
+            }
+            _ => None,
         }
     }
 
-    /// Runs one image in parts.
-    fn run_team(&self, team: &dyn Team, values: &mut [u64], scratch: &mut [u64], scratch_words: usize) {
-        let (x, out) = pair(values, self.inputs[0].range(1), self.place.range(1));
-        if let Prepared::BConv(conv) = &self.prepared {
-            team::run(team, self.output, conv.cuts().1, out, scratch, scratch_words, &|part| {
-                conv.run_piece(&part.piece, x, part.out, part.scratch);
-            });
+    /// Runs one image in pieces.
+    fn run_team(
+        &self,
+        kernels: &Kernels,
+        team: &dyn Team,
+        how: Cut,
+        values: &mut [u64],
+        scratch: &mut [u64],
+        scratch_words: usize,
+    ) {
+        let first = self.inputs[0];
+        let other = self.inputs.get(1).copied().unwrap_or(first);
+        let ([x, other], out) = inputs_and_output(values, [first, other], self.place, 1);
+        team::run(team, self.output, how, out, scratch, scratch_words, &|part| match &self.prepared {
+            Prepared::BConv(conv) => conv.run_piece(&part.piece, x, part.out, part.scratch),
+            Prepared::Conv(conv) => conv.run_piece(&part.piece, x, part.out, part.scratch),
+            _ => self.run_pixels(kernels, &part.piece, [x, other], part.out),
+        });
+    }
+
+    /// Runs a pointwise op on a piece of one image, as an image of one row.
+    fn run_pixels(&self, kernels: &Kernels, piece: &Piece, inputs: [&[u64]; 2], out: &mut [u64]) {
+        let Piece::Pixels(pixels) = piece else { unreachable!("pointwise ops are cut by pixels") };
+        let ty = self.inputs[0].ty;
+        let row = ValueType::new(Shape::new(1, pixels.len(), ty.shape.c), ty.dtype);
+        let [x, b] = inputs.map(|x| &x[piece.first_word(ty)..][..row.arena_words()]);
+        if let Prepared::Elementwise(op) = &self.prepared {
+            let n = row.shape.elements();
+            kernels.run(Pair { op: *op, dtype: self.output.dtype, an: n, bn: n, a: x, b, out });
+        } else {
+            kernels.run(Image { step: self, kernels, ty: row, to: row.shape, x, out });
         }
     }
 
     /// Runs an op with one input on one image.
     #[inline(always)]
-    fn image(&self, kernels: &Kernels, ty: ValueType, x: &[u64], out: &mut [u64]) {
+    fn image(&self, kernels: &Kernels, ty: ValueType, to: Shape, x: &[u64], out: &mut [u64]) {
         let (c, n) = (ty.shape.c, ty.shape.elements());
-        let outputs = self.output.shape.elements();
+        let outputs = to.elements();
         match (&self.prepared, ty.dtype) {
             (Prepared::Sign(s), _) => ops::sign::run::<i32>(*s, c, view(x, n), out),
             (Prepared::Threshold { quant, thresholds, flips }, dtype) => match thresholds {
@@ -455,22 +512,19 @@ impl Step {
                 }
             }
             (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
-                ops::bpool2d::run(pool, q, ty.shape, self.output.shape, x, minimum, out);
+                ops::bpool2d::run(pool, q, ty.shape, to, x, minimum, out);
             }
-            (Prepared::Pool(pool), dtype) => {
-                let to = self.output.shape;
-                match (pool.kind, dtype) {
-                    (PoolKind::Max, DType::I32) => {
-                        ops::pool2d::run_max::<i32>(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
-                    }
-                    (PoolKind::Max, _) => {
-                        ops::pool2d::run_max::<f32>(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
-                    }
-                    (PoolKind::Average, _) => {
-                        ops::pool2d::run_average(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
-                    }
+            (Prepared::Pool(pool), dtype) => match (pool.kind, dtype) {
+                (PoolKind::Max, DType::I32) => {
+                    ops::pool2d::run_max::<i32>(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
                 }
-            }
+                (PoolKind::Max, _) => {
+                    ops::pool2d::run_max::<f32>(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
+                }
+                (PoolKind::Average, _) => {
+                    ops::pool2d::run_average(pool, ty.shape, to, view(x, n), view_mut(out, outputs));
+                }
+            },
             (Prepared::Affine { center, scale, bias }, DType::F32) => {
                 let out = view_mut(out, n);
                 ops::affine::run(view::<f32>(x, n), |v| v, center, scale, bias, out);
@@ -482,7 +536,7 @@ impl Step {
             (Prepared::Activation(a), _) => ops::activation::run(*a, view(x, n), view_mut(out, n)),
             (Prepared::Prelu(scale), _) => ops::prelu::run(view(x, n), scale, view_mut(out, n)),
             (Prepared::Reshape, DType::Bits(q)) => {
-                ops::reshape::run_bits(q.planes(), ty.shape, self.output.shape, x, out);
+                ops::reshape::run_bits(q.planes(), ty.shape, to, x, out);
             }
             (Prepared::Reshape, _) => out.copy_from_slice(x),
             (Prepared::Softmax, _) => ops::softmax::run(c, view(x, n), view_mut(out, n)),
@@ -505,31 +559,18 @@ impl Step {
     ) {
         match q.output {
             DType::Bits(_) => ops::quantize::run_bits(q, c, x, widen, out),
-            _ => ops::quantize::run_bytes(q, x, widen, view_mut(out, self.output.shape.elements())),
+            _ => ops::quantize::run_bytes(q, x, widen, view_mut(out, x.len())),
         }
     }
 
     fn elementwise(&self, kernels: &Kernels, op: Elementwise, batch: usize, values: &mut [u64]) {
         let (a, b) = (self.inputs[0], self.inputs[1]);
-        let (a_range, b_range) = (a.range(batch), b.range(batch));
-        let out_range = self.place.range(batch);
         let (a_words, b_words) = (a.ty.arena_words(), b.ty.arena_words());
         let (an, bn) = (a.ty.shape.elements(), b.ty.shape.elements());
-        let run = |a: &[u64], b: &[u64], out: &mut [u64]| {
-            for ((a, b), out) in
-                a.chunks_exact(a_words).zip(b.chunks_exact(b_words)).zip(out.chunks_exact_mut(a_words))
-            {
-                kernels.run(Pair { op, dtype: self.output.dtype, an, bn, a, b, out });
-            }
-        };
-        if a.at == b.at {
-            let (a, out) = pair(values, a_range, out_range);
-            run(a, a, out);
-        } else {
-            let [a, b, out] = values
-                .get_disjoint_mut([a_range, b_range, out_range])
-                .expect("the planner keeps live values apart");
-            run(a, b, out);
+        let ([x, y], out) = inputs_and_output(values, [a, b], self.place, batch);
+        let inputs = x.chunks_exact(a_words).zip(y.chunks_exact(b_words));
+        for ((a, b), out) in inputs.zip(out.chunks_exact_mut(a_words)) {
+            kernels.run(Pair { op, dtype: self.output.dtype, an, bn, a, b, out });
         }
     }
 

@@ -41,7 +41,7 @@ pub enum Piece {
 
 impl Piece {
     /// First word of this piece of a value.
-    fn first_word(&self, ty: ValueType) -> usize {
+    pub(crate) fn first_word(&self, ty: ValueType) -> usize {
         match (self, ty.dtype) {
             (Piece::Pixels(p), DType::Bits(q)) => p.start * q.planes() * bits::words(ty.shape.c),
             (Piece::Channels(c), DType::Bits(_)) => c.start / 64,
@@ -58,20 +58,29 @@ fn element_bytes(dtype: DType) -> usize {
     }
 }
 
-/// Cuts a value into at most `n` pieces of about the same size that begin on word boundaries; an only pixel by its
-/// channels, if `channels` can be apart.
-fn cut(ty: ValueType, n: usize, channels: bool) -> impl Iterator<Item = Piece> {
+/// How the output of a layer may be cut.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    /// Pixels that stay together.
+    pub(crate) pixels: usize,
+    /// An only pixel may be cut by its channels.
+    pub(crate) channels: bool,
+}
+
+/// Pixels of a value that fill whole words: 1, 2, 4 or 8.
+pub(crate) fn whole_words(ty: ValueType) -> usize {
+    match ty.dtype {
+        DType::Bits(_) => 1,
+        dtype => 8 >> (ty.shape.c * element_bytes(dtype)).trailing_zeros().min(3),
+    }
+}
+
+/// Cuts a value into at most `n` pieces of about the same size that begin on word boundaries.
+fn cut(ty: ValueType, n: usize, how: Cut) -> impl Iterator<Item = Piece> {
     let one_plane = !matches!(ty.dtype, DType::Bits(q) if q.planes() > 1);
-    let channels = channels && ty.shape.pixels() == 1 && one_plane;
-    let (total, step) = match (channels, ty.dtype) {
-        (true, _) => (ty.shape.c, 64),
-        (false, DType::Bits(_)) => (ty.shape.pixels(), 1),
-        // Pixels that fill whole words.
-        (false, dtype) => {
-            let bytes = ty.shape.c * element_bytes(dtype);
-            (ty.shape.pixels(), 8 >> bytes.trailing_zeros().min(3))
-        }
-    };
+    let channels = how.channels && ty.shape.pixels() == 1 && one_plane;
+    let (total, step) =
+        if channels { (ty.shape.c, 64) } else { (ty.shape.pixels(), how.pixels * whole_words(ty)) };
     let steps = total.div_ceil(step);
     let n = n.min(steps).max(1);
     (0..n).map(move |i| {
@@ -84,7 +93,7 @@ fn cut(ty: ValueType, n: usize, channels: bool) -> impl Iterator<Item = Piece> {
 pub(crate) fn run(
     team: &dyn Team,
     ty: ValueType,
-    channels: bool,
+    how: Cut,
     mut out: &mut [u64],
     mut scratch: &mut [u64],
     scratch_words: usize,
@@ -92,7 +101,7 @@ pub(crate) fn run(
 ) {
     let mut parts: [Part<'_>; MAX_PARTS] =
         core::array::from_fn(|_| Part { piece: Piece::Pixels(0..0), out: &mut [], scratch: &mut [] });
-    let mut pieces = cut(ty, team.members().min(MAX_PARTS), channels).peekable();
+    let mut pieces = cut(ty, team.members().min(MAX_PARTS), how).peekable();
     let (mut n, mut at) = (0, 0);
     while let Some(piece) = pieces.next() {
         let end = pieces.peek().map_or(at + out.len(), |next| next.first_word(ty));
@@ -120,7 +129,7 @@ mod tests {
                 let ty = ValueType::new(shape, dtype);
                 for n in [1, 2, 3, 8] {
                     let (mut next, mut words) = (0, 0);
-                    for piece in cut(ty, n, true) {
+                    for piece in cut(ty, n, Cut { pixels: 1, channels: true }) {
                         let (Piece::Pixels(range) | Piece::Channels(range)) = piece.clone();
                         assert!(range.start == next && range.end > next, "{ty} {piece:?}");
                         assert!(

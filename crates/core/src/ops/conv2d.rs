@@ -36,9 +36,11 @@ mod with_alloc {
     use crate::model::{Error, Params, Tensor, per_channel};
     use crate::ops::Op;
     use crate::reference::Values;
+    use crate::team::{Cut, Piece};
     use crate::types::{DType, Quant, Shape, ValueType};
     use alloc::format;
     use alloc::vec::Vec;
+    use core::ops::Range;
 
     /// Type of the output.
     pub fn infer(conv: &Conv2d, x: ValueType, params: &Params<Tensor<'_>>) -> Result<ValueType, Error> {
@@ -177,24 +179,47 @@ mod with_alloc {
 
         /// Runs `batch` images, one after the other in `x` and `out` (see [`crate::types`]).
         pub fn run(&self, batch: usize, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+            let (from, to) = (self.input.arena_words(), self.out.arena_words());
+            for b in 0..batch {
+                self.rows(0..self.out.shape.h, &x[b * from..][..from], &mut out[b * to..][..to], scratch);
+            }
+        }
+
+        /// How one image can be cut into pieces.
+        pub(crate) fn cut(&self) -> Cut {
+            Cut { pixels: self.out.shape.w, channels: self.conv.groups == 1 && !self.depthwise }
+        }
+
+        /// Runs a piece of one image; `out` begins with it.
+        pub(crate) fn run_piece(&self, piece: &Piece, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
+            match piece {
+                Piece::Pixels(p) => {
+                    let w = self.out.shape.w;
+                    self.rows(p.start / w..p.end / w, x, out, scratch);
+                }
+                Piece::Channels(channels) => {
+                    let source = bytemuck::cast_slice(x);
+                    self.convolve(source, 1, channels, channels.len(), bytemuck::cast_slice_mut(out));
+                }
+            }
+        }
+
+        /// Computes rows of the output of one image.
+        fn rows(&self, rows: Range<usize>, x: &[u64], out: &mut [u64], scratch: &mut [u64]) {
             let x: &[f32] = bytemuck::cast_slice(x);
             let out: &mut [f32] = bytemuck::cast_slice_mut(out);
             let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-            let (from, to) = (self.input.arena_words() * 2, self.out.arena_words() * 2);
-            let Shape { h, w, c } = self.out.shape;
-            let (window, band) = (&self.conv.window, self.band());
-            for b in 0..batch {
-                let (x, out) = (&x[b * from..][..from], &mut out[b * to..][..to]);
-                for first in (0..h).step_by(band) {
-                    let rows = band.min(h - first);
-                    let top = first * window.stride[0];
-                    let source = if self.is_padded() {
-                        self.pad(x, top, &mut scratch[..self.rows_read(rows) * self.line])
-                    } else {
-                        &x[top * self.line..]
-                    };
-                    self.convolve(source, rows, &mut out[first * w * c..][..rows * w * c]);
-                }
+            let Shape { w, c, .. } = self.out.shape;
+            for first in rows.clone().step_by(self.band()) {
+                let count = self.band().min(rows.end - first);
+                let top = first * self.conv.window.stride[0];
+                let source = if self.is_padded() {
+                    self.pad(x, top, &mut scratch[..self.rows_read(count) * self.line])
+                } else {
+                    &x[top * self.line..]
+                };
+                let out = &mut out[(first - rows.start) * w * c..][..count * w * c];
+                self.convolve(source, count, &(0..c), c, out);
             }
         }
 
@@ -215,10 +240,11 @@ mod with_alloc {
             band
         }
 
-        /// Computes `rows` rows of the output from the rows of the map that they read.
-        fn convolve(&self, source: &[f32], rows: usize, out: &mut [f32]) {
+        /// Computes some channels of `rows` rows of the output from the rows of the map that they read; pixels of the
+        /// output are `n` floats apart.
+        fn convolve(&self, source: &[f32], rows: usize, channels: &Range<usize>, n: usize, out: &mut [f32]) {
             let gemm = &self.kernels.fgemm;
-            let (n, stride) = (self.out.shape.c, self.conv.window.stride);
+            let stride = self.conv.window.stride;
             let pixel = stride[1] * self.input.shape.c;
             // Where the next row of the output reads on where the last one ended, they are one.
             let mut width = self.out.shape.w;
@@ -244,12 +270,15 @@ mod with_alloc {
                 return;
             }
             let (groups, k) = (self.conv.groups, self.taps.len() * self.run);
-            let ng = n / groups;
+            let ng = self.out.shape.c / groups;
             let panels = weights.chunks_exact(k * gemm.nr).zip(self.bias.chunks_exact(gemm.nr));
             for (panel, (b, bias)) in panels.enumerate() {
                 let (g, i) = (panel / ng.div_ceil(gemm.nr), panel % ng.div_ceil(gemm.nr) * gemm.nr);
+                if !channels.contains(&(g * ng + i)) {
+                    continue;
+                }
                 for (from, to) in lines() {
-                    let out = &mut out[to + g * ng + i..];
+                    let out = &mut out[to + g * ng + i - channels.start..];
                     let target = Target { out, stride: n, width: gemm.nr.min(ng - i) };
                     gemm.multiply(lines_of(from + g * self.run), b, Some(bias), target);
                 }

@@ -8,7 +8,7 @@ use crate::kernels::{Accumulators, Aligned, Block, Kernels, Limits, Pair};
 use crate::model::{Params, Tensor};
 use crate::ops::rows_at_a_time;
 use crate::ops::transform::{Transform, level};
-use crate::team::Piece;
+use crate::team::{Cut, Piece};
 use crate::types::{DType, Encoding, Quant, ValueType};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -232,9 +232,9 @@ impl Planes {
         }
     }
 
-    /// Whether the channels of an only pixel can be computed apart.
-    pub(super) fn cuts_channels(&self) -> bool {
-        self.conv.groups == 1
+    /// How one image can be cut into pieces.
+    pub(super) fn cut(&self) -> Cut {
+        Cut { pixels: 1, channels: self.conv.groups == 1 }
     }
 
     /// Runs output pixels, numbered through all images, and channels of each group; `out` begins with the first.

@@ -5,7 +5,7 @@ use super::bytes::Bytes;
 use super::planes::Planes;
 use crate::kernels::Kernels;
 use crate::model::{Params, Tensor};
-use crate::team::Piece;
+use crate::team::{Cut, Piece};
 use crate::types::{DType, ValueType};
 
 /// Output pixels from which bytes beat bit planes on bytes: below, more of the weights are read for too few pixels.
@@ -63,11 +63,11 @@ impl Prepared {
         }
     }
 
-    /// Whether one image can be cut into pieces, and whether an only pixel by its channels.
-    pub(crate) fn cuts(&self) -> (bool, bool) {
+    /// How one image can be cut into pieces.
+    pub(crate) fn cut(&self) -> Option<Cut> {
         match &self.product {
-            Product::Planes(p) => (true, p.cuts_channels()),
-            Product::Bytes(_) => (false, false),
+            Product::Planes(p) => Some(p.cut()),
+            Product::Bytes(_) => None,
         }
     }
 
