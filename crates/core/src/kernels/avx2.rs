@@ -78,6 +78,8 @@ struct Avx2;
 // SAFETY: every method is a few AVX2 operations on vectors or on memory that the caller bounds.
 unsafe impl BitLanes for Avx2 {
     const LANES: usize = 4;
+    /// 4 are better than 8 for rows of less than 48 words: each level leaves another vector to count at the end.
+    const TREE: usize = 4;
     /// `Acc` holds bytes; each addition adds at most 8 to a byte.
     const FLUSH: usize = 31;
     type V = __m256i;
@@ -111,6 +113,20 @@ unsafe impl BitLanes for Avx2 {
     unsafe fn carry(y0: __m256i, y1: __m256i, y2: __m256i) -> __m256i {
         // SAFETY: the caller guarantees AVX2.
         unsafe { _mm256_or_si256(_mm256_andnot_si256(y2, y1), _mm256_andnot_si256(y1, y0)) }
+    }
+    #[inline(always)]
+    unsafe fn csa(x: __m256i, y: __m256i, z: __m256i) -> (__m256i, __m256i) {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe {
+            let half = _mm256_xor_si256(x, y);
+            let carry = _mm256_or_si256(_mm256_and_si256(x, y), _mm256_and_si256(half, z));
+            (_mm256_xor_si256(half, z), carry)
+        }
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: __m256i) -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_add_epi8(acc, acc) }
     }
     #[inline(always)]
     unsafe fn add_popcount(acc: __m256i, x: __m256i) -> __m256i {

@@ -24,6 +24,8 @@ pub(super) unsafe trait BitLanes {
     const LANES: usize;
     /// Additions of popcounts that `Acc` can hold before it must be flushed.
     const FLUSH: usize;
+    /// Words that share one popcount in a prefix kernel: 2, 4 or 8.
+    const TREE: usize;
     type V: Copy;
     /// Narrow accumulator of popcounts.
     type Acc: Copy;
@@ -34,8 +36,12 @@ pub(super) unsafe trait BitLanes {
     unsafe fn xor(a: Self::V, b: Self::V) -> Self::V;
     /// `if y1 { !y2 } else { y0 }` for every bit.
     unsafe fn carry(y0: Self::V, y1: Self::V, y2: Self::V) -> Self::V;
+    /// Carry-save adder: the sum of three bits and its carry, for every bit. Only for trees of more than 2 words.
+    unsafe fn csa(x: Self::V, y: Self::V, z: Self::V) -> (Self::V, Self::V);
     /// `acc + popcount(x)` in every lane.
     unsafe fn add_popcount(acc: Self::Acc, x: Self::V) -> Self::Acc;
+    /// `acc + acc`.
+    unsafe fn acc_double(acc: Self::Acc) -> Self::Acc;
     /// `sum + acc`, with 64-bit lanes.
     unsafe fn flush(sum: Self::V, acc: Self::Acc) -> Self::V;
     /// `a + b` in 64-bit lanes.
@@ -265,6 +271,9 @@ fn check_places(rows: usize, places: &[usize], len: usize, reach: usize) {
     assert!(places[..rows].iter().all(|place| *place <= last));
 }
 
+/// A value for each vector of a tile.
+type Tile<T, const MR: usize, const NV: usize> = [[T; NV]; MR];
+
 /// Counts of an `MR x (NV * LANES)` tile of one pair of planes, in 64-bit lanes.
 #[inline(always)]
 unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
@@ -272,30 +281,29 @@ unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bo
     a: *const u64,
     lda: usize,
     b: *const u64,
-) -> [[L::V; NV]; MR] {
+) -> Tile<L::V, MR, NV> {
+    let words = if PREFIX { L::TREE } else { 1 };
     // SAFETY: the caller guarantees the instruction set and rows of `k` words (see `Bgemm::check`).
     unsafe {
         let mut sum = [[L::zero(); NV]; MR];
-        let mut y = [[L::zero(); NV]; MR];
+        let mut state = State::<L, MR, NV> { y: sum, twos: sum, fours: sum };
         let (mut a, mut b) = (a, b);
-        let step = if PREFIX { 2 } else { 1 };
-        let mut left = k / step;
+        let mut left = k / words;
         while left > 0 {
             let run = if left < L::FLUSH { left } else { L::FLUSH };
             left -= run;
             let mut acc = [[L::acc_zero(); NV]; MR];
             // Two steps per turn: the running parities of one feed the other without register moves.
-            for _ in 0..run / 2 {
-                one_step::<L, MR, NV, PREFIX>(a, lda, b, &mut acc, &mut y);
-                let (a2, b2) = (a.add(step * lda), b.add(step * NV * L::LANES));
-                one_step::<L, MR, NV, PREFIX>(a2, lda, b2, &mut acc, &mut y);
-                a = a.add(2 * step * lda);
-                b = b.add(2 * step * NV * L::LANES);
+            let unroll = if words <= 2 { 2 } else { 1 };
+            for _ in 0..run / unroll {
+                for _ in 0..unroll {
+                    add_popcounts::<L, MR, NV>(&mut acc, state.step::<PREFIX>(a, lda, b));
+                    (a, b) = (a.add(words * lda), b.add(words * NV * L::LANES));
+                }
             }
-            if run % 2 == 1 {
-                one_step::<L, MR, NV, PREFIX>(a, lda, b, &mut acc, &mut y);
-                a = a.add(step * lda);
-                b = b.add(step * NV * L::LANES);
+            if run % unroll == 1 {
+                add_popcounts::<L, MR, NV>(&mut acc, state.step::<PREFIX>(a, lda, b));
+                (a, b) = (a.add(words * lda), b.add(words * NV * L::LANES));
             }
             for i in 0..MR {
                 for j in 0..NV {
@@ -304,10 +312,27 @@ unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bo
             }
         }
         if PREFIX {
+            // What has not become a carry of the last level, by Horner's rule: fours, twos, ones.
+            let mut rest = [[L::acc_zero(); NV]; MR];
+            if L::TREE > 4 {
+                add_popcounts::<L, MR, NV>(&mut rest, state.fours);
+                double::<L, MR, NV>(&mut rest);
+            }
+            if L::TREE > 2 {
+                add_popcounts::<L, MR, NV>(&mut rest, state.twos);
+                for _ in 0..k % L::TREE / 2 {
+                    add_popcounts::<L, MR, NV>(&mut rest, state.carries(a, lda, b));
+                    (a, b) = (a.add(2 * lda), b.add(2 * NV * L::LANES));
+                }
+                double::<L, MR, NV>(&mut rest);
+            }
+            add_popcounts::<L, MR, NV>(&mut rest, state.y);
             for i in 0..MR {
                 for j in 0..NV {
-                    let parity = L::add_popcount(L::acc_zero(), y[i][j]);
-                    sum[i][j] = L::flush(L::add(sum[i][j], sum[i][j]), parity);
+                    for _ in 0..L::TREE.ilog2() {
+                        sum[i][j] = L::add(sum[i][j], sum[i][j]);
+                    }
+                    sum[i][j] = L::flush(sum[i][j], rest[i][j]);
                 }
             }
         }
@@ -316,39 +341,136 @@ unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bo
 }
 
 #[inline(always)]
-unsafe fn one_step<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
-    a: *const u64,
-    lda: usize,
-    b: *const u64,
-    acc: &mut [[L::Acc; NV]; MR],
-    y: &mut [[L::V; NV]; MR],
+unsafe fn add_popcounts<L: BitLanes, const MR: usize, const NV: usize>(
+    acc: &mut Tile<L::Acc, MR, NV>,
+    x: Tile<L::V, MR, NV>,
 ) {
+    for i in 0..MR {
+        for j in 0..NV {
+            // SAFETY: the caller guarantees the instruction set.
+            acc[i][j] = unsafe { L::add_popcount(acc[i][j], x[i][j]) };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn double<L: BitLanes, const MR: usize, const NV: usize>(acc: &mut Tile<L::Acc, MR, NV>) {
+    for acc in acc.as_flattened_mut() {
+        // SAFETY: the caller guarantees the instruction set.
+        *acc = unsafe { L::acc_double(*acc) };
+    }
+}
+
+/// `x` and `y` added to the bits of `sum`: the carries.
+#[inline(always)]
+unsafe fn fold<L: BitLanes, const MR: usize, const NV: usize>(
+    sum: &mut Tile<L::V, MR, NV>,
+    x: Tile<L::V, MR, NV>,
+    y: Tile<L::V, MR, NV>,
+) -> Tile<L::V, MR, NV> {
+    let mut carries = *sum;
+    for i in 0..MR {
+        for j in 0..NV {
+            // SAFETY: the caller guarantees the instruction set.
+            (sum[i][j], carries[i][j]) = unsafe { L::csa(sum[i][j], x[i][j], y[i][j]) };
+        }
+    }
+    carries
+}
+
+/// Bit-sliced counters of a tile: their bits of weight 1 (which are the running parities), 2 and 4.
+struct State<L: BitLanes, const MR: usize, const NV: usize> {
+    y: Tile<L::V, MR, NV>,
+    twos: Tile<L::V, MR, NV>,
+    fours: Tile<L::V, MR, NV>,
+}
+
+impl<L: BitLanes, const MR: usize, const NV: usize> State<L, MR, NV> {
+    /// Takes `TREE` words and returns what is to be counted: bits of weight `TREE`. Without prefixes, one word.
+    #[inline(always)]
+    unsafe fn step<const PREFIX: bool>(
+        &mut self,
+        a: *const u64,
+        lda: usize,
+        b: *const u64,
+    ) -> Tile<L::V, MR, NV> {
+        // SAFETY: called by `counts` for words that its caller has bounded.
+        unsafe {
+            if !PREFIX {
+                return products::<L, MR, NV>(a, b);
+            }
+            if L::TREE == 2 {
+                return self.carries(a, lda, b);
+            }
+            let fours = self.carries_of_4(a, lda, b);
+            if L::TREE == 4 {
+                return fours;
+            }
+            let more = self.carries_of_4(a.add(4 * lda), lda, b.add(4 * NV * L::LANES));
+            fold::<L, MR, NV>(&mut self.fours, fours, more)
+        }
+    }
+
+    /// Bits of weight 4 that 4 words bring.
+    #[inline(always)]
+    unsafe fn carries_of_4(&mut self, a: *const u64, lda: usize, b: *const u64) -> Tile<L::V, MR, NV> {
+        // SAFETY: called by `step` for words that its caller has bounded.
+        unsafe {
+            let twos = self.carries(a, lda, b);
+            let more = self.carries(a.add(2 * lda), lda, b.add(2 * NV * L::LANES));
+            fold::<L, MR, NV>(&mut self.twos, twos, more)
+        }
+    }
+
+    /// Bits of weight 2 that 2 words bring.
+    #[inline(always)]
+    unsafe fn carries(&mut self, a: *const u64, lda: usize, b: *const u64) -> Tile<L::V, MR, NV> {
+        // SAFETY: called by `counts` for words that its caller has bounded.
+        unsafe {
+            let mut carries = self.y;
+            let (b1, b2) = (loads::<L, NV>(b), loads::<L, NV>(b.add(NV * L::LANES)));
+            for i in 0..MR {
+                let (a1, a2) = (L::splat(*a.add(i)), L::splat(*a.add(lda + i)));
+                for j in 0..NV {
+                    let (y1, y2) = (L::xor(a1, b1[j]), L::xor(a2, b2[j]));
+                    carries[i][j] = L::carry(self.y[i][j], y1, y2);
+                    self.y[i][j] = y2;
+                }
+            }
+            carries
+        }
+    }
+}
+
+/// One word of each row times one word of each channel.
+#[inline(always)]
+unsafe fn products<L: BitLanes, const MR: usize, const NV: usize>(
+    a: *const u64,
+    b: *const u64,
+) -> Tile<L::V, MR, NV> {
     // SAFETY: called by `counts` for words that its caller has bounded.
     unsafe {
-        let mut b1 = [L::zero(); NV];
-        let mut b2 = [L::zero(); NV];
-        for j in 0..NV {
-            b1[j] = L::load(b.add(j * L::LANES));
-            if PREFIX {
-                b2[j] = L::load(b.add((NV + j) * L::LANES));
-            }
-        }
+        let b = loads::<L, NV>(b);
+        let mut products = [[L::zero(); NV]; MR];
         for i in 0..MR {
-            let a1 = L::splat(*a.add(i));
-            if PREFIX {
-                let a2 = L::splat(*a.add(lda + i));
-                for j in 0..NV {
-                    let y1 = L::xor(a1, b1[j]);
-                    let y2 = L::xor(a2, b2[j]);
-                    acc[i][j] = L::add_popcount(acc[i][j], L::carry(y[i][j], y1, y2));
-                    y[i][j] = y2;
-                }
-            } else {
-                for j in 0..NV {
-                    acc[i][j] = L::add_popcount(acc[i][j], L::xor(a1, b1[j]));
-                }
+            let a = L::splat(*a.add(i));
+            for j in 0..NV {
+                products[i][j] = L::xor(a, b[j]);
             }
         }
+        products
+    }
+}
+
+#[inline(always)]
+unsafe fn loads<L: BitLanes, const NV: usize>(b: *const u64) -> [L::V; NV] {
+    // SAFETY: called by `counts` for words that its caller has bounded.
+    unsafe {
+        let mut v = [L::zero(); NV];
+        for j in 0..NV {
+            v[j] = L::load(b.add(j * L::LANES));
+        }
+        v
     }
 }
 

@@ -40,6 +40,7 @@ unsafe impl BitLanes for Neon {
     const LANES: usize = 2;
     /// `Acc` holds bytes; each addition adds at most 8 to a byte.
     const FLUSH: usize = 31;
+    const TREE: usize = 2;
     type V = uint64x2_t;
     type Acc = uint8x16_t;
     #[inline(always)]
@@ -72,6 +73,19 @@ unsafe impl BitLanes for Neon {
         // y1 ? !y2 : y0  ==  ((y2 ^ !0) & y1) | (y0 & !y1)
         // SAFETY: the caller guarantees NEON.
         unsafe { vorrq_u64(vbicq_u64(y1, y2), vbicq_u64(y0, y1)) }
+    }
+    #[inline(always)]
+    unsafe fn csa(x: uint64x2_t, y: uint64x2_t, z: uint64x2_t) -> (uint64x2_t, uint64x2_t) {
+        // SAFETY: the caller guarantees NEON.
+        unsafe {
+            let half = veorq_u64(x, y);
+            (veorq_u64(half, z), vbslq_u64(half, z, x))
+        }
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: uint8x16_t) -> uint8x16_t {
+        // SAFETY: the caller guarantees NEON.
+        unsafe { vaddq_u8(acc, acc) }
     }
     #[inline(always)]
     unsafe fn add_popcount(acc: uint8x16_t, x: uint64x2_t) -> uint8x16_t {

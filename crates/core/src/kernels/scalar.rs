@@ -41,6 +41,7 @@ pub(super) fn fma(a: f32, b: f32, c: f32) -> f32 {
 unsafe impl BitLanes for Scalar {
     const LANES: usize = 1;
     const FLUSH: usize = usize::MAX;
+    const TREE: usize = 2;
     type V = u64;
     type Acc = u64;
     #[inline(always)]
@@ -67,6 +68,14 @@ unsafe impl BitLanes for Scalar {
     #[inline(always)]
     unsafe fn carry(y0: u64, y1: u64, y2: u64) -> u64 {
         (y1 & !y2) | (!y1 & y0)
+    }
+    #[inline(always)]
+    unsafe fn csa(x: u64, y: u64, z: u64) -> (u64, u64) {
+        (x ^ y ^ z, (x & y) | ((x ^ y) & z))
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: u64) -> u64 {
+        2 * acc
     }
     #[inline(always)]
     unsafe fn add_popcount(acc: u64, x: u64) -> u64 {

@@ -30,6 +30,7 @@ unsafe impl BitLanes for Simd128 {
     const LANES: usize = 2;
     /// `Acc` holds bytes; each addition adds at most 8 to a byte.
     const FLUSH: usize = 31;
+    const TREE: usize = 2;
     type V = v128;
     type Acc = v128;
     #[inline(always)]
@@ -56,6 +57,15 @@ unsafe impl BitLanes for Simd128 {
     #[inline(always)]
     unsafe fn carry(y0: v128, y1: v128, y2: v128) -> v128 {
         v128_bitselect(v128_not(y2), y0, y1)
+    }
+    #[inline(always)]
+    unsafe fn csa(x: v128, y: v128, z: v128) -> (v128, v128) {
+        let half = v128_xor(x, y);
+        (v128_xor(half, z), v128_or(v128_and(x, y), v128_and(half, z)))
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: v128) -> v128 {
+        u8x16_add(acc, acc)
     }
     #[inline(always)]
     unsafe fn add_popcount(acc: v128, x: v128) -> v128 {
