@@ -149,6 +149,11 @@ unsafe impl BitLanes for Avx2 {
         unsafe { _mm256_add_epi64(sum, _mm256_sad_epu8(acc, _mm256_setzero_si256())) }
     }
     #[inline(always)]
+    unsafe fn shl(a: __m256i, n: u32) -> __m256i {
+        // SAFETY: the caller guarantees AVX2.
+        unsafe { _mm256_sll_epi64(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: the caller guarantees AVX2.
         unsafe { _mm256_add_epi64(a, b) }

@@ -140,6 +140,11 @@ unsafe impl BitLanes for Avx512 {
         unsafe { _mm512_add_epi64(sum, acc) }
     }
     #[inline(always)]
+    unsafe fn shl(a: __m512i, n: u32) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_sll_epi64(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512.
         unsafe { _mm512_add_epi64(a, b) }

@@ -125,6 +125,11 @@ unsafe impl BitLanes for Avx512Bw {
         unsafe { _mm512_add_epi64(sum, _mm512_sad_epu8(acc, _mm512_setzero_si512())) }
     }
     #[inline(always)]
+    unsafe fn shl(a: __m512i, n: u32) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { Avx512::shl(a, n) }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512.
         unsafe { Avx512::add(a, b) }

@@ -44,6 +44,8 @@ pub(super) unsafe trait BitLanes {
     unsafe fn acc_double(acc: Self::Acc) -> Self::Acc;
     /// `sum + acc`, with 64-bit lanes.
     unsafe fn flush(sum: Self::V, acc: Self::Acc) -> Self::V;
+    /// `a << n` in 64-bit lanes.
+    unsafe fn shl(a: Self::V, n: u32) -> Self::V;
     /// `a + b` in 64-bit lanes.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a - b` in 64-bit lanes.
@@ -288,6 +290,13 @@ unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bo
         let mut sum = [[L::zero(); NV]; MR];
         let mut state = State::<L, MR, NV> { y: sum, twos: sum, fours: sum };
         let (mut a, mut b) = (a, b);
+        if PREFIX {
+            // What does not fill a step comes first, where the counters are empty and need not be counted.
+            for _ in 0..k % words / 2 {
+                state.start(a, lda, b);
+                (a, b) = (a.add(2 * lda), b.add(2 * NV * L::LANES));
+            }
+        }
         let mut left = k / words;
         while left > 0 {
             let run = if left < L::FLUSH { left } else { L::FLUSH };
@@ -320,19 +329,12 @@ unsafe fn counts<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bo
             }
             if L::TREE > 2 {
                 add_popcounts::<L, MR, NV>(&mut rest, state.twos);
-                for _ in 0..k % L::TREE / 2 {
-                    add_popcounts::<L, MR, NV>(&mut rest, state.carries(a, lda, b));
-                    (a, b) = (a.add(2 * lda), b.add(2 * NV * L::LANES));
-                }
                 double::<L, MR, NV>(&mut rest);
             }
             add_popcounts::<L, MR, NV>(&mut rest, state.y);
             for i in 0..MR {
                 for j in 0..NV {
-                    for _ in 0..L::TREE.ilog2() {
-                        sum[i][j] = L::add(sum[i][j], sum[i][j]);
-                    }
-                    sum[i][j] = L::flush(sum[i][j], rest[i][j]);
+                    sum[i][j] = L::flush(L::shl(sum[i][j], L::TREE.ilog2()), rest[i][j]);
                 }
             }
         }
@@ -411,6 +413,18 @@ impl<L: BitLanes, const MR: usize, const NV: usize> State<L, MR, NV> {
         }
     }
 
+    /// Takes 2 words into counters that hold less than 6.
+    #[inline(always)]
+    unsafe fn start(&mut self, a: *const u64, lda: usize, b: *const u64) {
+        // SAFETY: called by `counts` for words that its caller has bounded.
+        unsafe {
+            let zero = [[L::zero(); NV]; MR];
+            let twos = self.carries(a, lda, b);
+            let fours = fold::<L, MR, NV>(&mut self.twos, twos, zero);
+            fold::<L, MR, NV>(&mut self.fours, fours, zero);
+        }
+    }
+
     /// Bits of weight 4 that 4 words bring.
     #[inline(always)]
     unsafe fn carries_of_4(&mut self, a: *const u64, lda: usize, b: *const u64) -> Tile<L::V, MR, NV> {
@@ -481,23 +495,25 @@ unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool
     row: usize,
     panel: usize,
 ) -> [[L::V; NV]; MR] {
-    // SAFETY: the caller guarantees that the tile lies inside a block that `Bgemm::check` has accepted.
+    // SAFETY: the caller guarantees that the tile lies inside a block that `Bgemm::check` has accepted: it has a product.
     unsafe {
         let (a, b) = (block.a.as_ptr().add(row), block.b.as_ptr().add(panel * block.stride));
-        let mut sum = [[L::zero(); NV]; MR];
-        for (i, pair) in block.pairs.iter().enumerate() {
-            let count =
-                counts::<L, MR, NV, PREFIX>(block.k, a.add(pair.a * block.plane), block.lda, b.add(pair.b));
-            if i == 0 && !pair.negative {
-                sum = count;
-                continue;
+        let counts = |pair: &Pair| {
+            counts::<L, MR, NV, PREFIX>(block.k, a.add(pair.a * block.plane), block.lda, b.add(pair.b))
+        };
+        // The first product stands alone, so that the sums need not be kept while it is counted.
+        let first = &*block.pairs.as_ptr();
+        let mut sum = counts(first);
+        if first.negative {
+            for sum in sum.as_flattened_mut() {
+                *sum = L::sub(L::zero(), *sum);
             }
+        }
+        for pair in block.pairs.get_unchecked(1..) {
+            let count = counts(pair);
             for i in 0..MR {
                 for j in 0..NV {
-                    let mut s = sum[i][j];
-                    for _ in 0..pair.doublings {
-                        s = L::add(s, s);
-                    }
+                    let s = L::shl(sum[i][j], pair.doublings);
                     sum[i][j] = if pair.negative { L::sub(s, count[i][j]) } else { L::add(s, count[i][j]) };
                 }
             }

@@ -98,6 +98,11 @@ unsafe impl BitLanes for Neon {
         unsafe { vpadalq_u32(sum, vpaddlq_u16(vpaddlq_u8(acc))) }
     }
     #[inline(always)]
+    unsafe fn shl(a: uint64x2_t, n: u32) -> uint64x2_t {
+        // SAFETY: the caller guarantees NEON.
+        unsafe { vshlq_u64(a, vdupq_n_s64(i64::from(n))) }
+    }
+    #[inline(always)]
     unsafe fn add(a: uint64x2_t, b: uint64x2_t) -> uint64x2_t {
         // SAFETY: the caller guarantees NEON.
         unsafe { vaddq_u64(a, b) }

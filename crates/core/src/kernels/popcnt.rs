@@ -11,10 +11,10 @@ pub(super) fn available() -> bool {
     return cfg!(target_feature = "popcnt");
 }
 
-const MR: usize = 2;
-const NV: usize = 2;
+const MR: usize = 1;
+const NV: usize = 4;
 pub(super) const BGEMM: Bgemm = Bgemm {
-    name: "bgemm_2x2_popcnt",
+    name: "bgemm_1x4_popcnt",
     mr: MR,
     nr: NV * <Scalar as BitLanes>::LANES,
     prefix: false,

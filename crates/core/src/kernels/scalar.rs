@@ -86,6 +86,10 @@ unsafe impl BitLanes for Scalar {
         sum + acc
     }
     #[inline(always)]
+    unsafe fn shl(a: u64, n: u32) -> u64 {
+        a.wrapping_shl(n)
+    }
+    #[inline(always)]
     unsafe fn add(a: u64, b: u64) -> u64 {
         a.wrapping_add(b)
     }

@@ -78,6 +78,10 @@ unsafe impl BitLanes for Simd128 {
         u64x2_add(sum, pairs)
     }
     #[inline(always)]
+    unsafe fn shl(a: v128, n: u32) -> v128 {
+        u64x2_shl(a, n)
+    }
+    #[inline(always)]
     unsafe fn add(a: v128, b: v128) -> v128 {
         i64x2_add(a, b)
     }
