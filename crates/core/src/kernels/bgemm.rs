@@ -10,6 +10,10 @@
 //! carry `maj(y[k-1], x[k], x[k+1])`, which equals `if y[k] { !y[k+1] } else { y[k-1] }`, one
 //! ternary-logic instruction. The parities telescope, so
 //! `count = 2 * sum(popcount(carry)) + popcount(y[last])`: 2.5 instructions per word instead of 3.
+//!
+//! **Carry-save adders.** Where a popcount takes several instructions, carries are first added bit by bit (Harley and
+//! Seal): counters of weight 2 and 4 are kept for every bit, and only what carries out of them is counted, once in
+//! `TREE` words. Words that do not fill a step come first, where the counters are empty.
 
 use crate::ops::transform;
 

@@ -8,10 +8,10 @@ use super::fgemm::Fgemm;
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::wasm32::*;
 
-const MR: usize = 4;
+const MR: usize = 1;
 const NV: usize = 2;
 pub(super) const BGEMM: Bgemm = Bgemm {
-    name: "bgemm_4x4_simd128",
+    name: "bgemm_1x4_simd128",
     mr: MR,
     nr: NV * <Simd128 as BitLanes>::LANES,
     prefix: true,
@@ -30,7 +30,7 @@ unsafe impl BitLanes for Simd128 {
     const LANES: usize = 2;
     /// `Acc` holds bytes; each addition adds at most 8 to a byte.
     const FLUSH: usize = 31;
-    const TREE: usize = 2;
+    const TREE: usize = 4;
     type V = v128;
     type Acc = v128;
     #[inline(always)]
