@@ -47,7 +47,7 @@ struct Global {
     /// Threads [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Instruction set of the kernels: avx512, avx2, neon, simd128, scalar [default: ONEBIT_ISA, else the best of this CPU]
+    /// Instruction set of the kernels: avx512, avx512bw, avx2, popcnt, neon, simd128, scalar [default: ONEBIT_ISA, else the best of this CPU]
     #[arg(long, global = true, value_name = "NAME")]
     isa: Option<String>,
     /// Prints one JSON object

@@ -60,12 +60,14 @@ pub(super) unsafe fn run(pass: impl super::Pass) {
     pass.run();
 }
 
-struct Avx512;
+pub(super) struct Avx512;
 
 // SAFETY: every method is one AVX-512 operation on vectors or on memory that the caller bounds.
 unsafe impl BitLanes for Avx512 {
     const LANES: usize = 8;
     const FLUSH: usize = usize::MAX;
+    /// A level of carry-save adders takes as many instructions as it saves.
+    const TREE: usize = 2;
     type V = __m512i;
     type Acc = __m512i;
     #[inline(always)]
@@ -100,6 +102,16 @@ unsafe impl BitLanes for Avx512 {
         unsafe { _mm512_ternarylogic_epi64::<0x74>(y0, y1, y2) }
     }
     #[inline(always)]
+    unsafe fn csa(x: __m512i, y: __m512i, z: __m512i) -> (__m512i, __m512i) {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { (_mm512_ternarylogic_epi64::<0x96>(x, y, z), _mm512_ternarylogic_epi64::<0xE8>(x, y, z)) }
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: __m512i) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_add_epi64(acc, acc) }
+    }
+    #[inline(always)]
     unsafe fn add_popcount(acc: __m512i, x: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512 VPOPCNTDQ.
         unsafe { _mm512_add_epi64(acc, _mm512_popcnt_epi64(x)) }
@@ -108,6 +120,11 @@ unsafe impl BitLanes for Avx512 {
     unsafe fn flush(sum: __m512i, acc: __m512i) -> __m512i {
         // SAFETY: the caller guarantees AVX-512.
         unsafe { _mm512_add_epi64(sum, acc) }
+    }
+    #[inline(always)]
+    unsafe fn shl(a: __m512i, n: u32) -> __m512i {
+        // SAFETY: the caller guarantees AVX-512.
+        unsafe { _mm512_sll_epi64(a, _mm_cvtsi32_si128(n as i32)) }
     }
     #[inline(always)]
     unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
@@ -202,10 +219,17 @@ unsafe impl IntLanes for Vnni512 {
     type A = __m512i;
     type B = __m512i;
     fn available() -> bool {
+        // Not those of the rung: Cascade Lake has them without VPOPCNTDQ.
         #[cfg(feature = "std")]
-        return available() && std::arch::is_x86_feature_detected!("avx512vnni");
+        return std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vnni");
         #[cfg(not(feature = "std"))]
-        return available() && cfg!(target_feature = "avx512vnni");
+        return cfg!(all(
+            target_feature = "avx512f",
+            target_feature = "avx512vl",
+            target_feature = "avx512vnni"
+        ));
     }
     unsafe fn run<const MR: usize, const NV: usize>(job: &Work) -> u64 {
         // SAFETY: the caller guarantees what `available` checks, and bounds `job`.

@@ -1,7 +1,7 @@
 //! Kernels: the innermost loops, once per instruction set. All `unsafe` of the crate is under this folder.
 //!
 //! `bgemm`, `fgemm` and `igemm` hold the algorithms, written once over a small trait of vector verbs; an ISA
-//! file (`scalar`, `avx2`, `avx512`, `neon`, `simd128`) supplies the verbs and instantiates them.
+//! file (`scalar`, `popcnt`, `avx2`, `avx512bw`, `avx512`, `neon`, `simd128`) supplies the verbs and instantiates them.
 //! [`ALL`] is the one list that dispatch, tests and benches walk. A [`Kernels`] can only be reached
 //! through [`best`] or [`named`], which check the CPU: holding one proves that it may run.
 
@@ -10,12 +10,16 @@ mod aligned;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512bw;
 mod bgemm;
 mod fgemm;
 mod igemm;
 pub mod limits;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod popcnt;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
@@ -87,6 +91,15 @@ pub static ALL: &[Kernels] = &[
     },
     #[cfg(target_arch = "x86_64")]
     Kernels {
+        isa: "avx512bw",
+        available: avx512bw::available,
+        bgemm: avx512bw::BGEMM,
+        fgemm: avx512::FGEMM,
+        igemms: avx512::IGEMMS,
+        vectors: Vectors::Avx512,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Kernels {
         isa: "avx2",
         available: avx2::available,
         bgemm: avx2::BGEMM,
@@ -110,6 +123,15 @@ pub static ALL: &[Kernels] = &[
         bgemm: simd128::BGEMM,
         fgemm: simd128::FGEMM,
         igemms: simd128::IGEMMS,
+        vectors: Vectors::Baseline,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Kernels {
+        isa: "popcnt",
+        available: popcnt::available,
+        bgemm: popcnt::BGEMM,
+        fgemm: scalar::FGEMM,
+        igemms: scalar::IGEMMS,
         vectors: Vectors::Baseline,
     },
     Kernels {

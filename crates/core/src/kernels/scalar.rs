@@ -33,6 +33,7 @@ pub(super) fn fma(a: f32, b: f32, c: f32) -> f32 {
 unsafe impl BitLanes for Scalar {
     const LANES: usize = 1;
     const FLUSH: usize = usize::MAX;
+    const TREE: usize = 2;
     type V = u64;
     type Acc = u64;
     #[inline(always)]
@@ -61,12 +62,24 @@ unsafe impl BitLanes for Scalar {
         (y1 & !y2) | (!y1 & y0)
     }
     #[inline(always)]
+    unsafe fn csa(x: u64, y: u64, z: u64) -> (u64, u64) {
+        (x ^ y ^ z, (x & y) | ((x ^ y) & z))
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: u64) -> u64 {
+        2 * acc
+    }
+    #[inline(always)]
     unsafe fn add_popcount(acc: u64, x: u64) -> u64 {
         acc + u64::from(x.count_ones())
     }
     #[inline(always)]
     unsafe fn flush(sum: u64, acc: u64) -> u64 {
         sum + acc
+    }
+    #[inline(always)]
+    unsafe fn shl(a: u64, n: u32) -> u64 {
+        a.wrapping_shl(n)
     }
     #[inline(always)]
     unsafe fn add(a: u64, b: u64) -> u64 {

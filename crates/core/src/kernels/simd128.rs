@@ -8,10 +8,10 @@ use super::fgemm::Fgemm;
 use super::igemm::{self, Igemm, IntLanes, Work};
 use core::arch::wasm32::*;
 
-const MR: usize = 4;
+const MR: usize = 1;
 const NV: usize = 2;
 pub(super) const BGEMM: Bgemm = Bgemm {
-    name: "bgemm_4x4_simd128",
+    name: "bgemm_1x4_simd128",
     mr: MR,
     nr: NV * <Simd128 as BitLanes>::LANES,
     prefix: true,
@@ -30,6 +30,7 @@ unsafe impl BitLanes for Simd128 {
     const LANES: usize = 2;
     /// `Acc` holds bytes; each addition adds at most 8 to a byte.
     const FLUSH: usize = 31;
+    const TREE: usize = 4;
     type V = v128;
     type Acc = v128;
     #[inline(always)]
@@ -58,6 +59,15 @@ unsafe impl BitLanes for Simd128 {
         v128_bitselect(v128_not(y2), y0, y1)
     }
     #[inline(always)]
+    unsafe fn csa(x: v128, y: v128, z: v128) -> (v128, v128) {
+        let half = v128_xor(x, y);
+        (v128_xor(half, z), v128_or(v128_and(x, y), v128_and(half, z)))
+    }
+    #[inline(always)]
+    unsafe fn acc_double(acc: v128) -> v128 {
+        u8x16_add(acc, acc)
+    }
+    #[inline(always)]
     unsafe fn add_popcount(acc: v128, x: v128) -> v128 {
         u8x16_add(acc, u8x16_popcnt(x))
     }
@@ -66,6 +76,10 @@ unsafe impl BitLanes for Simd128 {
         let quads = u32x4_extadd_pairwise_u16x8(u16x8_extadd_pairwise_u8x16(acc));
         let pairs = u64x2_add(v128_and(quads, u64x2_splat(0xFFFF_FFFF)), u64x2_shr(quads, 32));
         u64x2_add(sum, pairs)
+    }
+    #[inline(always)]
+    unsafe fn shl(a: v128, n: u32) -> v128 {
+        u64x2_shl(a, n)
     }
     #[inline(always)]
     unsafe fn add(a: v128, b: v128) -> v128 {
