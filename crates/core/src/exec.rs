@@ -256,7 +256,7 @@ fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
 }
 
 /// Thresholds `[channel][step]` as `[step][channel]`.
-pub(crate) fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
+fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
     let t = thresholds.to_f32();
     (0..t.len()).map(|i| t[i % thresholds.rows * thresholds.cols + i / thresholds.rows]).collect()
 }

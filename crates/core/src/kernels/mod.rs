@@ -25,7 +25,7 @@ pub use aligned::Aligned;
 pub use bgemm::Offsets;
 pub use bgemm::{Accumulators, Bgemm, Block, LOWER_SLACK, Limits, MAX_CHANNELS, Pair};
 pub use fgemm::{Fgemm, MAX_COLUMNS};
-pub use igemm::{Igemm, MAX_OUTPUTS};
+pub use igemm::{Igemm, IntLimits, MAX_OUTPUTS};
 
 /// The kernels of one instruction set.
 pub struct Kernels {

@@ -7,14 +7,15 @@
 //! A tap in the padding reads `pad_value`; 0 leaves the tap out exactly. Group `g` of the output
 //! channels reads only the channels of group `g`. Weights are rows of `(ky, kx, c)` elements.
 //!
-//! **Fast path.** Every value is a sum over planes of +-1: `v = (sum_i p_i * s_i + e) / 2`
+//! **Two fast paths.** `planes`: every value is a sum over planes of +-1, `v = (sum_i p_i * s_i + e) / 2`
 //! ([`crate::Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
-//! products of planes, and one microkernel (`kernels::bgemm`) serves all of them; bytes are eight
-//! planes. The map is lowered to rows of bits (bit im2col), padding reads as 0 bits, and the
+//! products of planes, and one microkernel (`kernels::bgemm`) serves all of them. `bytes`: from about six products of
+//! planes on, values that are decoded to bytes are multiplied faster (`kernels::igemm`); a map of bytes is read as it is.
+//!
+//! On both, the map is lowered to one row for each output pixel (im2col). Padding reads as a fixed code, and the
 //! difference to the true padding value is one number per channel and *border class* (which rows
-//! and columns of the kernel lie outside), added after the kernel. For one plane on both sides and bit
-//! output, that number goes into the limit that the kernel compares with, and the mask of the
-//! comparison is the next layer's bits.
+//! and columns of the kernel lie outside). Where the output has few levels, that number goes into the limits that the
+//! kernel compares with, and the mask of the comparison is the next layer's bits; else it is added after the kernel.
 //!
 //! Sources: XNOR and popcount, Courbariaux et al. 2016; border correction as in LCE; thresholds as in
 //! FINN; prefix parity is ours.
@@ -44,6 +45,8 @@ mod border;
 mod bytes;
 #[cfg(feature = "alloc")]
 mod lower;
+#[cfg(feature = "alloc")]
+mod lower_bytes;
 #[cfg(feature = "alloc")]
 mod planes;
 #[cfg(feature = "alloc")]
@@ -262,8 +265,12 @@ mod with_alloc {
                 add(&format!("{groups} groups of {c}"), bit(4, 5, c), n, grouped, Quant::BIT);
             }
         }
-        for wq in formats() {
-            for xq in formats() {
+        // The widest weights do not fit into bytes.
+        let eight = |encoding| Quant::new(8, encoding);
+        for wq in formats().into_iter().chain([eight(Encoding::Unsigned), eight(Encoding::Bipolar)]) {
+            for xq in
+                formats().into_iter().chain([eight(Encoding::Bipolar), Quant::new(7, Encoding::Bipolar)])
+            {
                 let output = [DType::I32, DType::BIT, DType::Bits(Quant::TERNARY)][xq.planes() % 3];
                 let name = format!("w {} a {}", DType::Bits(wq), DType::Bits(xq));
                 let x = map(4, 5, 37, DType::Bits(xq));
