@@ -73,6 +73,12 @@ mod with_alloc {
                 }
             }
         }
+        for x in [DType::U8, DType::I8] {
+            let mut case =
+                Case::new(&format!("on {x}"), Op::BDense(BDense { output: DType::I32 }), &[map(2, 3, 50, x)]);
+            case.params.weight = Some(rng.weights(9, 300, Quant::BIT));
+            cases.push(case);
+        }
         cases.push(beyond_floats());
         cases
     }

@@ -246,11 +246,20 @@ mod with_alloc {
                 let window = Window::square(kernel, stride, pad);
                 for output in [DType::I32, DType::BIT] {
                     add(&name, bit(9, 7, 40), 33, conv(window, pad_value, output), Quant::BIT);
+                    add(&name, map(9, 7, 5, DType::U8), 33, conv(window, pad_value, output), Quant::BIT);
                 }
             }
         }
         let odd = Window { kernel: [3, 2], stride: [2, 1], dilation: [2, 3], pad: [1, 0, 3, 2] };
-        add("dilated, uneven", bit(11, 9, 70), 21, conv(odd, 0, DType::BIT), Quant::BIT);
+        let ready = BConv2d { groups: 2, ..conv(Window::square(1, 2, 0), 0, DType::I32) };
+        add("groups of whole words", bit(3, 5, 128), 6, ready, Quant::BIT);
+        for x in [DType::BIT, DType::I8] {
+            add("dilated, uneven", map(11, 9, 70, x), 21, conv(odd, 0, DType::BIT), Quant::BIT);
+            let slow = conv(Window::square(3, 1, 1), 1, DType::BIT);
+            add("several bands", map(40, 2, 1920, x), 2, slow, Quant::BIT);
+            let many = conv(Window::square(1, 1, 0), 0, DType::Bits(Quant::new(5, Encoding::Signed)));
+            add("many levels", map(2, 2, 20, x), 70, many, Quant::BIT);
+        }
         add("long rows", bit(2, 2, 5000), 5, conv(Window::square(2, 1, 0), 0, DType::I32), Quant::BIT);
         add(
             "one pixel, one filter",
