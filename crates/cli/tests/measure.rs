@@ -75,6 +75,11 @@ fn bench_measures_networks_and_the_kernel() {
     let text = succeed(["bench", "gemm", "4", "16", "1", "--isa", "scalar"]);
     assert!(text.contains("4 x 16 x 1") && text.contains("scalar"), "{text}");
     assert!(fail(["bench", "gemm", "16777216", "16777216", "1"]).contains("too large"));
+    let report = json(["bench", "kbit", "--map", "3", "--channels", "5", "--filters", "7", "--kernel", "2"]);
+    let combinations = report["combinations"].as_array().unwrap();
+    assert_eq!((combinations.len(), combinations[0]["of_bits"].as_f64()), (36, Some(1.0)));
+    assert_keys(&combinations[35], &["weights", "activations", "kernel", "latency_ms", "gmacs_per_second"]);
+    assert!(fail(["bench", "kbit", "--map", "512", "--channels", "4096"]).contains("2^26"));
     assert!(fail(["bench", "no-such-thing"]).contains("binarynet-vgg"));
 }
 

@@ -2,6 +2,7 @@
 
 use super::Device;
 use super::gemm::{Gemm, kernel_rate};
+use super::kbit::Kbit;
 use crate::text::{Table, count, duration, grouped, percent, plural, print, print_json, significant};
 use crate::timing::{Latency, latency, rate};
 use crate::{Global, network};
@@ -36,6 +37,7 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum Kernel {
     Gemm(Gemm),
+    Kbit(Kbit),
 }
 
 fn architectures() -> String {
@@ -74,8 +76,10 @@ struct Layer {
 impl Bench {
     /// Runs the command.
     pub fn run(&self, global: &Global) -> Result<()> {
-        if let Some(Kernel::Gemm(gemm)) = &self.kernel {
-            return gemm.run(global);
+        match &self.kernel {
+            Some(Kernel::Gemm(gemm)) => return gemm.run(global),
+            Some(Kernel::Kbit(kbit)) => return kbit.run(global),
+            None => {}
         }
         self.device.check()?;
         // Clap requires a target where there is no subcommand.

@@ -9,6 +9,7 @@ pub mod run;
 
 mod explain;
 mod gemm;
+mod kbit;
 mod tensor;
 
 use anyhow::{Result, bail};

@@ -1,6 +1,7 @@
 //! The fast path on bytes: rows of bytes times panels of bytes, in integers.
 
 use super::border::Borders;
+use super::levels::levels;
 use super::lower_bytes::{ByteLowering, zero};
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
@@ -34,8 +35,6 @@ pub(super) struct Bytes {
     table: Vec<i32>,
     /// Limits of each channel in the table, or 0.
     steps: usize,
-    /// Thresholds of outputs of many levels, `[step][channel]`.
-    thresholds: Vec<i32>,
     transform: OwnedTransform,
     /// Rows that are lowered at a time.
     block: usize,
@@ -67,7 +66,6 @@ impl Bytes {
             panels: Aligned::zeroed(0),
             table: Vec::new(),
             steps: 0,
-            thresholds: Vec::new(),
             transform: OwnedTransform::new(conv.output, params, out.shape.c),
             block: (ROW_BYTES / k).clamp(gemm.mr, MAX_ROWS) / gemm.mr * gemm.mr,
         };
@@ -100,7 +98,7 @@ impl Bytes {
                 }
                 return bytes;
             }
-            bytes.thresholds = (0..all * n).map(|i| thresholds[i % n * all + i / n]).collect();
+            bytes.transform.sort(all);
         }
         for class in offsets.chunks(n) {
             bytes.table.extend(padded.clone().map(|ch| ch.map_or(0, |ch| class[ch])));
@@ -266,14 +264,12 @@ impl Bytes {
             return;
         }
         for ((sums, at), to) in sums.chunks_exact(self.gemm.nr).zip(at).zip(to) {
-            if let Transform::Levels { quant, flips, .. } = view {
+            if let Transform::Levels { quant, thresholds, flips } = view {
                 let mut acc = [0; MAX_OUTPUTS];
                 add(&sums[..width], &table[*at..], &mut acc);
-                let (flips, mut levels) = (bits::read(flips, channel, width), [0; 8]);
-                for step in self.thresholds.chunks_exact(self.out.shape.c) {
-                    let reached = self.gemm.reaches(&acc[..width], &step[channel..][..width]);
-                    Quant::raise(&mut levels, reached ^ flips);
-                }
+                let steps = quant.levels() - 1;
+                let flips = bits::read(flips, channel, width);
+                let levels = levels(&acc[..width], steps, &thresholds[channel * steps..], flips);
                 self.put(quant, levels, channel, width, &mut out[*to..]);
             } else {
                 let out: &mut [i32] = bytemuck::cast_slice_mut(out);

@@ -188,7 +188,7 @@ fn decode_planes(q: Quant, pixel: &[u64], words: usize, channel: usize, to: &mut
 }
 
 /// Transposes 8 rows of 8 bits: bit `i` of byte `p` becomes bit `p` of byte `i` (Warren, Hacker's Delight, 7-3).
-fn transpose(mut x: u64) -> u64 {
+pub(super) fn transpose(mut x: u64) -> u64 {
     for (shift, mask) in
         [(7, 0x00AA_00AA_00AA_00AA), (14, 0x0000_CCCC_0000_CCCC), (28, 0x0000_0000_F0F0_F0F0)]
     {

@@ -44,6 +44,8 @@ mod border;
 #[cfg(feature = "alloc")]
 mod bytes;
 #[cfg(feature = "alloc")]
+mod levels;
+#[cfg(feature = "alloc")]
 mod lower;
 #[cfg(feature = "alloc")]
 mod lower_bytes;
@@ -183,6 +185,10 @@ mod with_alloc {
                     .map_or(alloc::vec![0; bits::words(n)], |(_, w)| w.to_vec()),
             }
         }
+        /// Sorts the thresholds of each channel: how many are reached does not depend on their order.
+        pub(super) fn sort(&mut self, steps: usize) {
+            self.thresholds.chunks_exact_mut(steps).for_each(<[i32]>::sort_unstable);
+        }
         pub(crate) fn view(&self) -> Transform<'_> {
             match self.output {
                 DType::Bits(quant) => {
@@ -268,7 +274,7 @@ mod with_alloc {
             conv(Window::square(1, 1, 0), 0, DType::BIT),
             Quant::BIT,
         );
-        for (groups, c, n) in [(2, 128, 32), (3, 15, 9), (4, 256, 64), (8, 8, 8)] {
+        for (groups, c, n) in [(2, 128, 32), (3, 15, 9), (4, 256, 64), (8, 8, 8), (2, 400, 4)] {
             for output in [DType::BIT, DType::I32] {
                 let grouped = BConv2d { groups, ..conv(Window::square(3, 1, 1), 0, output) };
                 add(&format!("{groups} groups of {c}"), bit(4, 5, c), n, grouped, Quant::BIT);
