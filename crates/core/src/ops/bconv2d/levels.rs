@@ -9,8 +9,8 @@ pub(super) fn levels(accumulators: &[i32], steps: usize, thresholds: &[i32], fli
     for (i, (acc, t)) in accumulators.iter().zip(thresholds.chunks_exact(steps)).enumerate() {
         let (mut level, mut half) = (0, steps.div_ceil(2));
         while half > 0 {
-            // Compiles to a conditional move: the outcome cannot be predicted.
-            level += if *acc >= t[level + half - 1] { half } else { 0 };
+            // No branch: its outcome could not be predicted.
+            level += usize::from(*acc >= t[level + half - 1]) * half;
             half /= 2;
         }
         levels[i] = if flips >> i & 1 == 1 { steps - level } else { level } as u8;

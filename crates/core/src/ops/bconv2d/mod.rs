@@ -259,6 +259,9 @@ mod with_alloc {
         let odd = Window { kernel: [3, 2], stride: [2, 1], dilation: [2, 3], pad: [1, 0, 3, 2] };
         let ready = BConv2d { groups: 2, ..conv(Window::square(1, 2, 0), 0, DType::I32) };
         add("groups of whole words", bit(3, 5, 128), 6, ready, Quant::BIT);
+        let (wide, four) = (Quant::new(8, Encoding::Signed), DType::Bits(Quant::new(4, Encoding::Unsigned)));
+        let grouped = BConv2d { groups: 3, ..conv(Window::square(3, 1, 1), 1, DType::I32) };
+        add("groups of planes as bytes", map(3, 4, 24, four), 9, grouped, wide);
         for x in [DType::BIT, DType::I8] {
             add("dilated, uneven", map(11, 9, 70, x), 21, conv(odd, 0, DType::BIT), Quant::BIT);
             let slow = conv(Window::square(3, 1, 1), 1, DType::BIT);
