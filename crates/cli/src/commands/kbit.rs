@@ -96,9 +96,11 @@ impl Kbit {
         let (size, n, kernel) = (self.map as usize, self.filters as usize, self.kernel as usize);
         let input = ValueType::new(Shape::new(size, size, self.channels as usize), DType::Bits(xq));
         let mut rng = Rng::new(1);
-        let mut params = Params::default();
-        params.weight = Some(rng.weights(n, kernel * kernel * input.shape.c, wq));
-        params.thresholds = Some(rng.thresholds(n, xq.levels() - 1, 1000));
+        let params = Params {
+            weight: Some(rng.weights(n, kernel * kernel * input.shape.c, wq)),
+            thresholds: Some(rng.thresholds(n, xq.levels() - 1, 1000)),
+            ..Params::default()
+        };
         let output = input.dtype;
         // Outputs are as large as the map.
         let window = Window {
