@@ -100,6 +100,11 @@ fn bench_measures_networks_and_the_kernel() {
     );
     assert!(fail(["bench", "conv", "65536", "65536", "1", "1", "1"]).contains("too large"));
     assert!(fail(["bench", "conv", "2", "2", "1", "1", "5", "--pad", "0"]).contains("conv"));
+    let report = json(["bench", "kbit", "--map", "3", "--channels", "5", "--filters", "7", "--kernel", "2"]);
+    let combinations = report["combinations"].as_array().unwrap();
+    assert_eq!((combinations.len(), combinations[0]["of_bits"].as_f64()), (36, Some(1.0)));
+    assert_keys(&combinations[35], &["weights", "activations", "kernel", "latency_ms", "gmacs_per_second"]);
+    assert!(fail(["bench", "kbit", "--map", "512", "--channels", "4096"]).contains("2^26"));
     assert!(fail(["bench", "no-such-thing"]).contains("binarynet-vgg"));
 }
 

@@ -312,7 +312,7 @@ fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
 }
 
 /// Thresholds `[channel][step]` as `[step][channel]`.
-pub(crate) fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
+fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
     let t = thresholds.to_f32();
     (0..t.len()).map(|i| t[i % thresholds.rows * thresholds.cols + i / thresholds.rows]).collect()
 }
@@ -414,7 +414,7 @@ impl Step {
     /// How one image can be cut into pieces.
     fn cut(&self) -> Option<Cut> {
         match &self.prepared {
-            Prepared::BConv(conv) => conv.cut(),
+            Prepared::BConv(conv) => Some(conv.cut()),
             Prepared::Conv(conv) => Some(conv.cut()),
             // Each pixel of the output is made of the same pixel of every input.
             Prepared::Sign(_)

@@ -2,7 +2,8 @@
 
 use onebit_core::cases::Rng;
 use onebit_core::kernels::{
-    self, Accumulators, Bgemm, Block, Fgemm, Igemm, LOWER_SLACK, Limits, Offsets, Pair, Rows, Target,
+    self, Accumulators, Bgemm, Block, Fgemm, Igemm, IntLimits, LOWER_SLACK, Limits, Offsets, Pair, Rows,
+    Target,
 };
 
 /// Row counts that are one tile, none, and tiles with every rest.
@@ -403,7 +404,8 @@ fn check_igemm(rng: &mut Rng, isa: &str, gemm: &Igemm, rows: usize, k: usize, pa
         }
     }
 
-    // Limits around each sum, in another order than the rows, as border classes are.
+    // Limits around each sum, in another order than the rows, as border classes are; of the second step those of a
+    // neighbouring channel.
     let limit = |(i, sum): (usize, &i32)| match i % 5 {
         0 => i32::MIN,
         1 => i32::MAX,
@@ -411,19 +413,24 @@ fn check_igemm(rng: &mut Rng, isa: &str, gemm: &Igemm, rows: usize, k: usize, pa
         3 => sum.saturating_add(1),
         _ => sum.saturating_sub(1),
     };
-    let limits: Vec<i32> = want.iter().enumerate().map(limit).collect();
+    let table: Vec<i32> = want.iter().chain(&want[..1]).enumerate().map(limit).collect();
     let at: Vec<usize> = (0..rows).map(|i| (i * 7 + k) % rows * width).collect();
     let others = if width < 64 { 1 << 63 } else { 0 };
-    let mut masks = vec![others; rows + 1];
-    gemm.bits(rows, panels, kk, &a, lda, &packed, &limits, &at, &mut masks);
-    assert_eq!(masks.pop(), Some(others), "{what}: writes behind its rows");
-    for (i, mask) in masks.iter().enumerate() {
-        let (sums, limits) = (&want[i * width..][..width], &limits[at[i]..][..width]);
-        let bit = |j: usize| u64::from(sums[j] >= limits[j]) << j;
-        let expected: u64 = (0..width).map(bit).sum();
-        assert_eq!(*mask, expected | others, "{what}: row {i}");
-        assert_eq!(gemm.reaches(sums, limits), expected, "{what}: row {i}");
-        assert_eq!(gemm.reaches(&sums[..width - 1], &limits[..width - 1]), expected & !(1 << (width - 1)));
+    for steps in [1, 2] {
+        let mut masks = vec![others; rows * steps + 1];
+        let limits = IntLimits { table: &table, at: &at, steps, step: 1 };
+        gemm.bits(rows, panels, kk, &a, lda, &packed, &limits, &mut masks);
+        assert_eq!(masks.pop(), Some(others), "{what}: writes behind its rows");
+        for (i, mask) in masks.iter().enumerate() {
+            let (i, step) = (i / steps, i % steps);
+            let (sums, limits) = (&want[i * width..][..width], &table[at[i] + step..][..width]);
+            let bit = |j: usize| u64::from(sums[j] >= limits[j]) << j;
+            let expected: u64 = (0..width).map(bit).sum();
+            assert_eq!(*mask, expected | others, "{what}: row {i}, step {step}");
+            assert_eq!(gemm.reaches(sums, limits), expected, "{what}: row {i}");
+            let fewer = expected & !(1 << (width - 1));
+            assert_eq!(gemm.reaches(&sums[..width - 1], &limits[..width - 1]), fewer);
+        }
     }
 }
 
@@ -451,18 +458,21 @@ fn sums_become_floats_in_three_rounded_steps() {
     let mut rng = Rng::new(77);
     for rung in kernels::available() {
         for gemm in rung.igemms() {
-            for n in 0..=40 {
-                let sums: Vec<i32> = (0..n).map(|_| rng.word() as i32).collect();
-                let offsets: Vec<i32> = (0..n).map(|_| rng.word() as i32).collect();
+            for n in 0..=gemm.nr {
+                let sums: Vec<i32> = (0..gemm.nr + n).map(|_| rng.word() as i32).collect();
+                let offsets: Vec<i32> = (0..n + 5).map(|_| rng.word() as i32).collect();
                 let [center, scale, bias] = [(); 3].map(|()| rough_floats(&mut rng, n));
-                let one = |i: usize| {
-                    let difference = sums[i].wrapping_add(offsets[i]) as f32 - center[i];
+                // Two rows, whose constants and places are in another order.
+                let (at, to) = ([5, 2], [n + 1, 0]);
+                let mut want = vec![7.0; 2 * n + 2];
+                for (r, i) in [0, 1].into_iter().flat_map(|r| (0..n).map(move |i| (r, i))) {
+                    let sum = sums[r * gemm.nr + i].wrapping_add(offsets[at[r] + i]);
+                    let difference = sum as f32 - center[i];
                     let product = difference * scale[i];
-                    product + bias[i]
-                };
-                let want: Vec<f32> = (0..n).map(one).collect();
-                let mut got = vec![0.0; n];
-                gemm.affine(&sums, &offsets, [&center, &scale, &bias], &mut got);
+                    want[to[r] + i] = product + bias[i];
+                }
+                let mut got = vec![7.0; 2 * n + 2];
+                gemm.affine(n, &sums, &offsets, &at, &[&center, &scale, &bias], &to, &mut got);
                 assert_eq!(bits(&got), bits(&want), "{n} sums on {}", gemm.name);
             }
         }
@@ -643,5 +653,6 @@ fn integer_panels_that_are_too_short_are_refused() {
 fn integer_limits_that_are_too_short_are_refused() {
     let gemm = kernels::best().igemm(128);
     let (panel, limits) = (vec![0; gemm.panel_len(4)], vec![0; gemm.nr]);
-    gemm.bits(1, 1, 4, &[0; 4], 4, &panel, &limits, &[1], &mut [0]);
+    let limits = IntLimits { table: &limits, at: &[1], steps: 1, step: 0 };
+    gemm.bits(1, 1, 4, &[0; 4], 4, &panel, &limits, &mut [0]);
 }

@@ -3,6 +3,7 @@
 use super::Device;
 use super::conv::Conv;
 use super::gemm::Gemm;
+use super::kbit::Kbit;
 use super::limits::LimitsCommand;
 use super::sweep::Sweep;
 use crate::diagnosis::{Kind, Row, diagnose};
@@ -45,6 +46,7 @@ enum Kernel {
     Limits(LimitsCommand),
     Sweep(Sweep),
     Conv(Conv),
+    Kbit(Kbit),
 }
 
 fn architectures() -> String {
@@ -93,6 +95,7 @@ impl Bench {
             Some(Kernel::Limits(limits)) => return limits.run(global),
             Some(Kernel::Sweep(sweep)) => return sweep.run(global),
             Some(Kernel::Conv(conv)) => return conv.run(global),
+            Some(Kernel::Kbit(kbit)) => return kbit.run(global),
             None => {}
         }
         self.device.check()?;

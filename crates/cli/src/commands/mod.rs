@@ -10,6 +10,7 @@ pub mod run;
 mod conv;
 mod explain;
 mod gemm;
+mod kbit;
 mod limits;
 mod plot;
 mod single;

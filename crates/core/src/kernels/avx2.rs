@@ -381,6 +381,7 @@ unsafe fn maddwd<const MR: usize, const NV: usize>(job: &Work) -> u64 {
 // SAFETY: every method is a few operations of the instruction set on vectors or on memory that the caller bounds.
 unsafe impl IntLanes for Maddwd {
     const NAME: &'static str = "igemm_avx2_maddwd";
+    const PAIRS: [usize; 2] = [9, 9];
     const LANES: usize = 8;
     type V = __m256i;
     type Acc = [__m256i; 2];

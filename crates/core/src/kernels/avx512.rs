@@ -213,6 +213,7 @@ unsafe fn vnni512<const MR: usize, const NV: usize>(job: &Work) -> u64 {
 // SAFETY: every method is one AVX-512 operation on vectors or on memory that the caller bounds.
 unsafe impl IntLanes for Vnni512 {
     const NAME: &'static str = "igemm_avx512_vnni";
+    const PAIRS: [usize; 2] = [5, 10];
     const LANES: usize = 16;
     type V = __m512i;
     type Acc = __m512i;

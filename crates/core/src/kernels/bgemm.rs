@@ -160,6 +160,7 @@ pub struct Bgemm {
     pub(super) bits: BitsFn,
     pub(super) ints: IntsFn,
     pub(super) floats: FloatsFn,
+    #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
     pub(super) lower: LowerFn,
 }
 

@@ -26,6 +26,8 @@ pub(super) unsafe trait IntLanes {
     const SHIFT: i32 = 0;
     /// Largest magnitude of a weight with which `dot` is exact.
     const LARGEST_WEIGHT: u8 = 128;
+    /// See [`Igemm::pairs`].
+    const PAIRS: [usize; 2] = [5, 5];
     /// Sums.
     type V: Copy;
     /// Sums while they are made: parts of a lane may be apart.
@@ -53,16 +55,57 @@ pub(super) unsafe trait IntLanes {
 
 /// What an entry does. One entry for all of it: an instruction set is enabled once per kernel.
 pub(super) enum Work {
-    Product { rows: usize, panels: usize, k: usize, a: *const u8, lda: usize, b: *const i8, end: End },
-    Affine { n: usize, sums: *const i32, offsets: *const i32, constants: [*const f32; 3], out: *mut f32 },
-    Reaches { n: usize, sums: *const i32, limits: *const i32 },
+    Product {
+        rows: usize,
+        panels: usize,
+        k: usize,
+        a: *const u8,
+        lda: usize,
+        b: *const i8,
+        end: End,
+    },
+    Affine {
+        rows: usize,
+        n: usize,
+        sums: *const i32,
+        ld: usize,
+        places: Places,
+        constants: [*const f32; 3],
+        out: *mut f32,
+    },
+    Reaches {
+        n: usize,
+        sums: *const i32,
+        limits: *const i32,
+    },
+}
+
+/// What is added to the sums of each row, and where the row goes: `offsets[at[r]..]`, `out[to[r]..]`.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    offsets: *const i32,
+    at: *const usize,
+    to: *const usize,
 }
 
 /// What becomes of the sums of a product.
 #[derive(Clone, Copy)]
 pub(super) enum End {
     Sums { out: *mut i32 },
-    Bits { limits: *const i32, at: *const usize, out: *mut u64 },
+    Bits { limits: *const i32, at: *const usize, steps: usize, step: usize, out: *mut u64 },
+}
+
+/// What sums are compared with: limit `s` of sum `j` of row `r` is `table[at[r] + s * step + j]`.
+#[derive(Clone, Copy)]
+pub struct IntLimits<'a> {
+    /// Inclusive limits.
+    pub table: &'a [i32],
+    /// Place of the first limit of each row.
+    pub at: &'a [usize],
+    /// Limits of each channel, and output words of each row.
+    pub steps: usize,
+    /// Distance of neighbouring steps in the table.
+    pub step: usize,
 }
 
 /// Integer GEMM of one instruction set: any number of rows times panels of weights, in tiles of `mr` rows and then of
@@ -76,6 +119,8 @@ pub struct Igemm {
     pub nr: usize,
     /// Largest magnitude of a weight that this kernel takes; 128 is every weight.
     pub largest_weight: u8,
+    /// Up to so many products of bit planes are faster than one of bytes: for many rows, and for one. Measured.
+    pub pairs: [usize; 2],
     shift: i32,
     pub(super) available: fn() -> bool,
     run: unsafe fn(&Work) -> u64,
@@ -91,6 +136,7 @@ impl Igemm {
             mr: MR,
             nr,
             largest_weight: L::LARGEST_WEIGHT,
+            pairs: L::PAIRS,
             shift: L::SHIFT,
             available: L::available,
             run: L::run::<MR, NV>,
@@ -141,8 +187,8 @@ impl Igemm {
         unsafe { self.product(rows, 1, k, a, lda, b, end) }
     }
 
-    /// Sets bit `j` of `out[i]` where sum `j` of row `i` reaches `limits[at[i] + j]`, for `j` in `0..panels * nr`, at
-    /// most 64; other bits stay.
+    /// Sets bit `j` of `out[i * steps + s]` where sum `j` of row `i` reaches limit `s` (see [`IntLimits`]), for `j` in
+    /// `0..panels * nr`, at most 64; other bits stay.
     #[inline]
     pub fn bits(
         &self,
@@ -152,15 +198,17 @@ impl Igemm {
         a: &[u8],
         lda: usize,
         b: &[i8],
-        limits: &[i32],
-        at: &[usize],
+        limits: &IntLimits<'_>,
         out: &mut [u64],
     ) {
-        assert!(panels * self.nr <= 64 && at.len() >= rows && out.len() >= rows);
-        let last = limits.len().checked_sub(panels * self.nr).expect("limits for the panels");
+        let IntLimits { table, at, steps, step } = *limits;
+        assert!(panels * self.nr <= 64 && steps > 0 && at.len() >= rows && out.len() >= rows * steps);
+        let last =
+            table.len().checked_sub((steps - 1) * step + panels * self.nr).expect("limits for the panels");
         assert!(at[..rows].iter().all(|at| *at <= last));
-        let end = End::Bits { limits: limits.as_ptr(), at: at.as_ptr(), out: out.as_mut_ptr() };
-        // SAFETY: the assertions bound at[rows-1], out[rows-1] and limits[at[i]+panels*nr-1].
+        let (limits, at, out) = (table.as_ptr(), at.as_ptr(), out.as_mut_ptr());
+        let end = End::Bits { limits, at, steps, step, out };
+        // SAFETY: the assertions bound at[rows-1], out[rows*steps-1] and limits[at[i]+(steps-1)*step+panels*nr-1].
         unsafe { self.product(rows, panels, k, a, lda, b, end) }
     }
 
@@ -185,16 +233,33 @@ impl Igemm {
         unsafe { (self.run)(&Work::Reaches { n, sums, limits }) }
     }
 
-    /// `out[j] = ((sums[j] + offsets[j]) - center[j]) * scale[j] + bias[j]`, each float step rounded.
+    /// `out[to[r] + j] = ((sums[r * nr + j] + offsets[at[r] + j]) - center[j]) * scale[j] + bias[j]` for `j` in `0..n`,
+    /// each float step rounded. Every row has a place in `at` and in `to`.
     #[inline]
-    pub fn affine(&self, sums: &[i32], offsets: &[i32], [center, scale, bias]: [&[f32]; 3], out: &mut [f32]) {
-        let n = out.len();
-        assert!(sums.len() >= n && offsets.len() >= n);
-        assert!(center.len() >= n && scale.len() >= n && bias.len() >= n);
-        let constants = [center.as_ptr(), scale.as_ptr(), bias.as_ptr()];
-        let (sums, offsets, out) = (sums.as_ptr(), offsets.as_ptr(), out.as_mut_ptr());
-        // SAFETY: reachable only on a CPU with these instructions; every slice has at least `n` elements.
-        unsafe { (self.run)(&Work::Affine { n, sums, offsets, constants, out }) };
+    pub fn affine(
+        &self,
+        n: usize,
+        sums: &[i32],
+        offsets: &[i32],
+        at: &[usize],
+        constants: &[&[f32]; 3],
+        to: &[usize],
+        out: &mut [f32],
+    ) {
+        let (rows, ld) = (at.len(), self.nr);
+        assert!(rows > 0 && to.len() == rows && sums.len() >= (rows - 1) * ld + n);
+        assert!(constants[0].len() >= n && constants[1].len() >= n && constants[2].len() >= n);
+        let fits = |places: &[usize], len: usize| {
+            let last = len.checked_sub(n).expect("an element for each channel");
+            places.iter().all(|place| *place <= last)
+        };
+        assert!(fits(at, offsets.len()) && fits(to, out.len()));
+        let places = Places { offsets: offsets.as_ptr(), at: at.as_ptr(), to: to.as_ptr() };
+        let constants = [constants[0].as_ptr(), constants[1].as_ptr(), constants[2].as_ptr()];
+        let (sums, out) = (sums.as_ptr(), out.as_mut_ptr());
+        // SAFETY: reachable only on a CPU with these instructions; the assertions bound the constants,
+        // sums[(rows-1)*ld+n-1], and for every row offsets[at[r]+n-1] and out[to[r]+n-1].
+        unsafe { (self.run)(&Work::Affine { rows, n, sums, ld, places, constants, out }) };
     }
 }
 
@@ -221,8 +286,11 @@ pub(super) unsafe fn work<L: IntLanes, const MR: usize, const NV: usize>(job: &W
                 }
                 0
             }
-            Work::Affine { n, sums, offsets, constants, out } => {
-                affine(n, sums, offsets, constants, out);
+            Work::Affine { rows, n, sums, ld, places, constants, out } => {
+                for r in 0..rows {
+                    let offsets = places.offsets.add(*places.at.add(r));
+                    affine(n, sums.add(r * ld), offsets, constants, out.add(*places.to.add(r)));
+                }
                 0
             }
             Work::Reaches { n, sums, limits } => reaches::<L>(n, sums, limits),
@@ -284,15 +352,17 @@ unsafe fn close<L: IntLanes, const MR: usize, const NV: usize>(
                     }
                 }
             }
-            End::Bits { limits, at, out } => {
+            End::Bits { limits, at, steps, step, out } => {
                 for i in 0..MR {
                     let limits = limits.add(*at.add(r + i) + panel * NV * L::LANES);
-                    let mut mask = 0;
-                    for j in 0..NV {
-                        let limits = L::load(limits.add(j * L::LANES));
-                        mask |= u64::from(L::reaches(sums[i][j], limits)) << (j * L::LANES);
+                    for s in 0..steps {
+                        let mut mask = 0;
+                        for j in 0..NV {
+                            let limits = L::load(limits.add(s * step + j * L::LANES));
+                            mask |= u64::from(L::reaches(sums[i][j], limits)) << (j * L::LANES);
+                        }
+                        *out.add((r + i) * steps + s) |= mask << (panel * NV * L::LANES);
                     }
-                    *out.add(r + i) |= mask << (panel * NV * L::LANES);
                 }
             }
         }
@@ -318,19 +388,32 @@ unsafe fn reaches<L: IntLanes>(n: usize, sums: *const i32, limits: *const i32) -
     }
 }
 
-/// See [`Igemm::affine`]. Plain code: compiled with the instruction set of the caller, it becomes vectors.
+/// See [`Igemm::affine`]. Plain code: compiled with the instruction set of the caller, it becomes vectors, 16 channels
+/// at a time.
 #[inline(always)]
 unsafe fn affine(n: usize, sums: *const i32, offsets: *const i32, constants: [*const f32; 3], out: *mut f32) {
-    // SAFETY: the caller guarantees `n` elements behind each pointer (see `Igemm::affine`), and `out` is a
-    // unique slice there.
+    // SAFETY: the caller guarantees `n` elements behind each pointer (see `Igemm::affine`).
     unsafe {
-        let sums = core::slice::from_raw_parts(sums, n);
-        let offsets = core::slice::from_raw_parts(offsets, n);
-        let [center, scale, bias] = constants.map(|p| core::slice::from_raw_parts(p, n));
-        let out = core::slice::from_raw_parts_mut(out, n);
-        for i in 0..n {
-            let x = sums[i].wrapping_add(offsets[i]) as f32;
-            out[i] = transform::affine(x, center[i], scale[i], bias[i]);
+        let [center, scale, bias] = constants;
+        let mut i = 0;
+        while i + 16 <= n {
+            let sums: [i32; 16] = sums.add(i).cast::<[i32; 16]>().read();
+            let offsets: [i32; 16] = offsets.add(i).cast::<[i32; 16]>().read();
+            let center: [f32; 16] = center.add(i).cast::<[f32; 16]>().read();
+            let scale: [f32; 16] = scale.add(i).cast::<[f32; 16]>().read();
+            let bias: [f32; 16] = bias.add(i).cast::<[f32; 16]>().read();
+            let mut results = [0f32; 16];
+            for j in 0..16 {
+                let x = sums[j].wrapping_add(offsets[j]) as f32;
+                results[j] = transform::affine(x, center[j], scale[j], bias[j]);
+            }
+            out.add(i).cast::<[f32; 16]>().write(results);
+            i += 16;
+        }
+        while i < n {
+            let x = (*sums.add(i)).wrapping_add(*offsets.add(i)) as f32;
+            *out.add(i) = transform::affine(x, *center.add(i), *scale.add(i), *bias.add(i));
+            i += 1;
         }
     }
 }

@@ -30,7 +30,7 @@ pub use aligned::Aligned;
 pub use bgemm::Offsets;
 pub use bgemm::{Accumulators, Bgemm, Block, LOWER_SLACK, Limits, MAX_CHANNELS, Pair};
 pub use fgemm::{Fgemm, MAX_COLUMNS, Rows, Target};
-pub use igemm::{Igemm, MAX_OUTPUTS};
+pub use igemm::{Igemm, IntLimits, MAX_OUTPUTS};
 
 /// Plain code that is worth compiling for every instruction set: loops that the compiler turns into vectors.
 pub trait Pass {

@@ -143,6 +143,7 @@ pub(super) static IGEMMS: &[Igemm] = &[Igemm::new::<Scalar, 4, 1>()];
 // SAFETY: needs no instruction beyond the baseline.
 unsafe impl IntLanes for Scalar {
     const NAME: &'static str = "igemm_scalar";
+    const PAIRS: [usize; 2] = [9, 6];
     const LANES: usize = 1;
     type V = i32;
     type Acc = i32;

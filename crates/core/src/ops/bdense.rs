@@ -73,6 +73,13 @@ mod with_alloc {
                 }
             }
         }
+        let two = DType::Bits(Quant::new(2, Encoding::Unsigned));
+        for (x, wq) in [(DType::U8, Quant::BIT), (DType::I8, Quant::BIT), (two, Quant::TERNARY)] {
+            let op = Op::BDense(BDense { output: DType::I32 });
+            let mut case = Case::new(&format!("{} on {x}", DType::Bits(wq)), op, &[map(1, 1, 300, x)]);
+            case.params.weight = Some(rng.weights(9, 300, wq));
+            cases.push(case);
+        }
         cases.push(beyond_floats());
         cases
     }

@@ -7,14 +7,15 @@
 //! A tap in the padding reads `pad_value`; 0 leaves the tap out exactly. Group `g` of the output
 //! channels reads only the channels of group `g`. Weights are rows of `(ky, kx, c)` elements.
 //!
-//! **Fast path.** Every value is a sum over planes of +-1: `v = (sum_i p_i * s_i + e) / 2`
+//! **Two fast paths.** `planes`: every value is a sum over planes of +-1, `v = (sum_i p_i * s_i + e) / 2`
 //! ([`crate::Quant::plane_weight`]). A product of any two formats is therefore a combination of binary
-//! products of planes, and one microkernel (`kernels::bgemm`) serves all of them; bytes are eight
-//! planes. The map is lowered to rows of bits (bit im2col), padding reads as 0 bits, and the
+//! products of planes, and one microkernel (`kernels::bgemm`) serves all of them. `bytes`: from about six products of
+//! planes on, values that are decoded to bytes are multiplied faster (`kernels::igemm`); a map of bytes is read as it is.
+//!
+//! On both, the map is lowered to one row for each output pixel (im2col). Padding reads as a fixed code, and the
 //! difference to the true padding value is one number per channel and *border class* (which rows
-//! and columns of the kernel lie outside), added after the kernel. For one plane on both sides and bit
-//! output, that number goes into the limit that the kernel compares with, and the mask of the
-//! comparison is the next layer's bits.
+//! and columns of the kernel lie outside). Where the output has few levels, that number goes into the limits that the
+//! kernel compares with, and the mask of the comparison is the next layer's bits; else it is added after the kernel.
 //!
 //! Sources: XNOR and popcount, Courbariaux et al. 2016; border correction as in LCE; thresholds as in
 //! FINN; prefix parity is ours.
@@ -43,7 +44,11 @@ mod border;
 #[cfg(feature = "alloc")]
 mod bytes;
 #[cfg(feature = "alloc")]
+mod levels;
+#[cfg(feature = "alloc")]
 mod lower;
+#[cfg(feature = "alloc")]
+mod lower_bytes;
 #[cfg(feature = "alloc")]
 mod planes;
 #[cfg(feature = "alloc")]
@@ -180,6 +185,10 @@ mod with_alloc {
                     .map_or(alloc::vec![0; bits::words(n)], |(_, w)| w.to_vec()),
             }
         }
+        /// Sorts the thresholds of each channel: how many are reached does not depend on their order.
+        pub(super) fn sort(&mut self, steps: usize) {
+            self.thresholds.chunks_exact_mut(steps).for_each(<[i32]>::sort_unstable);
+        }
         pub(crate) fn view(&self) -> Transform<'_> {
             match self.output {
                 DType::Bits(quant) => {
@@ -243,11 +252,23 @@ mod with_alloc {
                 let window = Window::square(kernel, stride, pad);
                 for output in [DType::I32, DType::BIT] {
                     add(&name, bit(9, 7, 40), 33, conv(window, pad_value, output), Quant::BIT);
+                    add(&name, map(9, 7, 5, DType::U8), 33, conv(window, pad_value, output), Quant::BIT);
                 }
             }
         }
         let odd = Window { kernel: [3, 2], stride: [2, 1], dilation: [2, 3], pad: [1, 0, 3, 2] };
-        add("dilated, uneven", bit(11, 9, 70), 21, conv(odd, 0, DType::BIT), Quant::BIT);
+        let ready = BConv2d { groups: 2, ..conv(Window::square(1, 2, 0), 0, DType::I32) };
+        add("groups of whole words", bit(3, 5, 128), 6, ready, Quant::BIT);
+        let (wide, four) = (Quant::new(8, Encoding::Signed), DType::Bits(Quant::new(4, Encoding::Unsigned)));
+        let grouped = BConv2d { groups: 3, ..conv(Window::square(3, 1, 1), 1, DType::I32) };
+        add("groups of planes as bytes", map(3, 4, 24, four), 9, grouped, wide);
+        for x in [DType::BIT, DType::I8] {
+            add("dilated, uneven", map(11, 9, 70, x), 21, conv(odd, 0, DType::BIT), Quant::BIT);
+            let slow = conv(Window::square(3, 1, 1), 1, DType::BIT);
+            add("several bands", map(40, 2, 1920, x), 2, slow, Quant::BIT);
+            let many = conv(Window::square(1, 1, 0), 0, DType::Bits(Quant::new(5, Encoding::Signed)));
+            add("many levels", map(2, 2, 20, x), 70, many, Quant::BIT);
+        }
         add("long rows", bit(2, 2, 5000), 5, conv(Window::square(2, 1, 0), 0, DType::I32), Quant::BIT);
         add(
             "one pixel, one filter",
@@ -256,14 +277,18 @@ mod with_alloc {
             conv(Window::square(1, 1, 0), 0, DType::BIT),
             Quant::BIT,
         );
-        for (groups, c, n) in [(2, 128, 32), (3, 15, 9), (4, 256, 64), (8, 8, 8)] {
+        for (groups, c, n) in [(2, 128, 32), (3, 15, 9), (4, 256, 64), (8, 8, 8), (2, 400, 4)] {
             for output in [DType::BIT, DType::I32] {
                 let grouped = BConv2d { groups, ..conv(Window::square(3, 1, 1), 0, output) };
                 add(&format!("{groups} groups of {c}"), bit(4, 5, c), n, grouped, Quant::BIT);
             }
         }
-        for wq in formats() {
-            for xq in formats() {
+        // The widest weights do not fit into bytes.
+        let eight = |encoding| Quant::new(8, encoding);
+        for wq in formats().into_iter().chain([eight(Encoding::Unsigned), eight(Encoding::Bipolar)]) {
+            for xq in
+                formats().into_iter().chain([eight(Encoding::Bipolar), Quant::new(7, Encoding::Bipolar)])
+            {
                 let output = [DType::I32, DType::BIT, DType::Bits(Quant::TERNARY)][xq.planes() % 3];
                 let name = format!("w {} a {}", DType::Bits(wq), DType::Bits(xq));
                 let x = map(4, 5, 37, DType::Bits(xq));

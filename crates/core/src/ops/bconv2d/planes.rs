@@ -1,13 +1,14 @@
 //! The fast path on bit planes: columns of bits times panels of bits.
 
 use super::border::Borders;
+use super::levels::levels;
 use super::lower::{Columns, Lowering};
 use super::{BConv2d, OwnedTransform};
 use crate::bits;
 use crate::kernels::{Accumulators, Aligned, Block, Kernels, Limits, Pair};
 use crate::model::{Params, Tensor};
 use crate::ops::rows_at_a_time;
-use crate::ops::transform::{Transform, level};
+use crate::ops::transform::Transform;
 use crate::team::{Cut, Piece};
 use crate::types::{DType, Encoding, Quant, ValueType};
 use alloc::vec::Vec;
@@ -110,7 +111,10 @@ impl Planes {
         let half: Vec<i64> = offset.chunks(out.shape.c).flat_map(half).collect();
         // What wraps here wraps back: four times an accumulator fits (`MAX_ACCUMULATOR`).
         planes.half = half.iter().map(|h| *h as i32).collect();
-        let transform = OwnedTransform::new(conv.output, params, out.shape.c);
+        let mut transform = OwnedTransform::new(conv.output, params, out.shape.c);
+        if let DType::Bits(quant) = conv.output {
+            transform.sort(quant.levels() - 1);
+        }
         planes.output = match transform.view() {
             Transform::I32 => Output::Ints,
             Transform::F32 { center, scale, bias } => {
@@ -436,19 +440,13 @@ impl Planes {
             }
             Output::Levels(transform) => {
                 let Transform::Levels { quant, thresholds, flips } = transform.view() else { return };
-                let steps = quant.levels() - 1;
+                let (steps, flips) = (quant.levels() - 1, bits::read(flips, channel, width));
                 let (values, own): (&mut [i32], _) = self.detour(n, temporary);
                 gemm.ints(&block, &Accumulators { to: own, ..acc }, values);
                 for (to, values) in to.iter().zip(values.chunks_exact(64)) {
-                    let mut planes = [0; 8];
-                    for (i, value) in values[..width].iter().enumerate() {
-                        let c = channel + i;
-                        let level = level(*value, &thresholds[c * steps..][..steps], bits::get(flips, c));
-                        let code = quant.code_of_level(level);
-                        for (p, plane) in planes.iter_mut().enumerate().take(quant.planes()) {
-                            *plane |= u64::from(code >> p & 1) << i;
-                        }
-                    }
+                    let values = &values[..width];
+                    let mut planes = levels(values, steps, &thresholds[channel * steps..], flips);
+                    quant.encode_levels(&mut planes);
                     self.put(quant, &planes, place, width, &mut out[*to..]);
                 }
             }
