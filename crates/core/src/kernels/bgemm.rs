@@ -160,7 +160,7 @@ pub struct Bgemm {
     pub(super) bits: BitsFn,
     pub(super) ints: IntsFn,
     pub(super) floats: FloatsFn,
-    #[cfg_attr(not(feature = "alloc"), allow(dead_code))]
+    #[cfg_attr(not(feature = "alloc"), allow(dead_code))] // only called with `alloc`
     pub(super) lower: LowerFn,
 }
 
