@@ -127,7 +127,7 @@ def all_workloads():
         loads.append(Workload(name, "convolutions", "conv", {"h": h, "c": c, "n": n, "kernel": 3}))
     for size in (1024, 4096, 8192):
         shape = {"m": size, "n": size, "k": size, "binarize": False}
-        loads.append(Workload(f"gemm {size}^3", "products", "gemm", shape, threaded=True, slow=size > 4096))
+        loads.append(Workload(f"gemm {size}^3", "products", "gemm", shape, slow=size > 4096))
     shape = {"m": 1, "n": 4096, "k": 4096, "binarize": False}
     loads.append(Workload("gemv 4096", "products", "gemm", shape))
     for binarize in (False, True):
