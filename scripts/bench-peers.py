@@ -212,8 +212,12 @@ def main():
         setup(args.env)
         return
     if args.read:
-        with open(args.read, encoding="utf-8") as file:
-            result = json.load(file)
+        try:
+            with open(args.read, encoding="utf-8") as file:
+                result = json.load(file)
+            result["rows"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            sys.exit(f"{args.read} is not a result of an earlier --json: {error}")
     else:
         if not os.path.exists(args.onebit):
             sys.exit(f"{args.onebit} is missing: run `cargo build --release` first, or name it with --onebit")

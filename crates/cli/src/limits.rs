@@ -20,10 +20,15 @@ const MAX_BUFFER: usize = 1 << 30;
 pub struct Level {
     /// L1, L2, L3 or memory.
     pub name: &'static str,
-    /// Bytes that fit.
+    /// Bytes that fit; no number where everything does.
+    #[serde(serialize_with = "finite")]
     pub bytes: usize,
     /// Bytes per second of one thread, in 10^9.
     pub gb_per_second: f64,
+}
+
+fn finite<S: serde::Serializer>(bytes: &usize, s: S) -> Result<S::Ok, S::Error> {
+    (*bytes < usize::MAX).then_some(*bytes).serialize(s)
 }
 
 /// The rate of a register-only loop.

@@ -99,6 +99,7 @@ fn bench_measures_networks_and_the_kernel() {
         succeed(["bench", "conv", "4", "4", "64", "8", "1", "--milliseconds", "1"]).contains("4 x 4 x 64")
     );
     assert!(fail(["bench", "conv", "65536", "65536", "1", "1", "1"]).contains("too large"));
+    assert!(fail(["bench", "conv", "1000", "1000", "3", "64", "255"]).contains("10^12"));
     assert!(fail(["bench", "conv", "2", "2", "1", "1", "5", "--pad", "0"]).contains("conv"));
     let report = json(["bench", "kbit", "--map", "3", "--channels", "5", "--filters", "7", "--kernel", "2"]);
     let combinations = report["combinations"].as_array().unwrap();

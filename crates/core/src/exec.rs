@@ -18,6 +18,9 @@ use core::ops::Range;
 /// Largest arena that a model may need for one image, in bytes.
 pub const MAX_ARENA_BYTES: usize = 1 << 31;
 
+/// Most scratch memory of a layer, in bytes.
+const MAX_SCRATCH_BYTES: usize = 1 << 28;
+
 /// A model prepared for one machine. Weights are owned: the model can be dropped.
 pub struct Executor {
     steps: Vec<Step>,
@@ -193,6 +196,13 @@ impl Executor {
                 }
             })
             .collect();
+        // A window that is far larger than its map reads a band of nothing but padding.
+        if scratch_words > MAX_SCRATCH_BYTES / 8 {
+            return Err(Error(format!(
+                "a convolution whose window reaches so far needs more than the limit of {} MiB of padding",
+                MAX_SCRATCH_BYTES >> 20
+            )));
+        }
         let output = value(places.len() - 1);
         Ok(Executor { steps, input: value(0), output, value_words, scratch_words, kernels })
     }
@@ -228,7 +238,12 @@ impl Executor {
 
     /// Words of memory that one image needs on a team of `members`.
     pub fn team_arena_words(&self, members: usize) -> usize {
-        self.value_words + self.scratch_words * members.clamp(1, MAX_PARTS)
+        self.value_words + self.scratch_words * self.parts(members)
+    }
+
+    /// Parts of a layer on a team of `members`: fewer where each needs a lot of memory.
+    fn parts(&self, members: usize) -> usize {
+        members.min(MAX_PARTS).min(MAX_ARENA_BYTES / 8 / self.scratch_words.max(1)).max(1)
     }
 
     /// Runs one image on a team, in an arena of at least [`Executor::team_arena_words`]. A layer is cut into parts where
@@ -236,11 +251,19 @@ impl Executor {
     pub fn run_team(&self, team: &dyn Team, arena: &mut [u64], mut after: impl FnMut(usize)) {
         let (values, scratch) = arena.split_at_mut(self.value_words);
         for (i, step) in self.steps.iter().enumerate() {
-            let members = team.members() as u64;
+            let members = self.parts(team.members()) as u64;
             let saved = step.estimate_ns / members * (members - 1);
             match step.cut() {
                 Some(how) if members > 1 && saved >= 2 * team.cost_ns() => {
-                    step.run_team(self.kernels, team, how, values, scratch, self.scratch_words);
+                    step.run_team(
+                        self.kernels,
+                        team,
+                        how,
+                        values,
+                        scratch,
+                        self.scratch_words,
+                        members as usize,
+                    );
                 }
                 _ => step.run(self.kernels, 1, values, scratch),
             }
@@ -442,11 +465,12 @@ impl Step {
         values: &mut [u64],
         scratch: &mut [u64],
         scratch_words: usize,
+        parts: usize,
     ) {
         let first = self.inputs[0];
         let other = self.inputs.get(1).copied().unwrap_or(first);
         let ([x, other], out) = inputs_and_output(values, [first, other], self.place, 1);
-        team::run(team, self.output, how, out, scratch, scratch_words, &|part| match &self.prepared {
+        team::run(team, parts, self.output, how, out, scratch, scratch_words, &|part| match &self.prepared {
             Prepared::BConv(conv) => conv.run_piece(&part.piece, x, part.out, part.scratch),
             Prepared::Conv(conv) => conv.run_piece(&part.piece, x, part.out, part.scratch),
             _ => self.run_pixels(kernels, &part.piece, [x, other], part.out),

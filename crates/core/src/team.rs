@@ -89,9 +89,10 @@ fn cut(ty: ValueType, n: usize, how: Cut) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Hands the pieces of a layer's output to a team.
+/// Hands the pieces of a layer's output, at most `most`, to a team.
 pub(crate) fn run(
     team: &dyn Team,
+    most: usize,
     ty: ValueType,
     how: Cut,
     mut out: &mut [u64],
@@ -101,7 +102,7 @@ pub(crate) fn run(
 ) {
     let mut parts: [Part<'_>; MAX_PARTS] =
         core::array::from_fn(|_| Part { piece: Piece::Pixels(0..0), out: &mut [], scratch: &mut [] });
-    let mut pieces = cut(ty, team.members().min(MAX_PARTS), how).peekable();
+    let mut pieces = cut(ty, most.min(MAX_PARTS), how).peekable();
     let (mut n, mut at) = (0, 0);
     while let Some(piece) = pieces.next() {
         let end = pieces.peek().map_or(at + out.len(), |next| next.first_word(ty));

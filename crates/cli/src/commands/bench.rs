@@ -295,6 +295,9 @@ impl Report {
                 percent(f),
                 grouped(self.limits.binary_gmacs_per_second.unwrap_or(0.0) as u64)
             ),
+            None if self.limits.binary_gmacs_per_second.is_none() => {
+                format!("this machine's limit for binary layers with {} is not measured", self.isa)
+            }
             None => "no binary layers".to_owned(),
         };
         let ms = |v: f64| duration(v * 1e-3);

@@ -51,6 +51,8 @@ fn size() -> clap::builder::RangedI64ValueParser<u32> {
 
 /// Most elements of the input, the output and the filters.
 const MAX_ELEMENTS: u64 = 1 << 28;
+/// Most multiply-adds: about a second on a fast machine, of which five runs are made.
+const MAX_MACS: u64 = 1_000_000_000_000;
 
 /// Shortest times. The parts that are taken on their own: floats to bits, then bits to bits or sums.
 #[derive(Serialize)]
@@ -118,6 +120,9 @@ impl Conv {
             bail!(
                 "a {h} x {w} x {c} map with {n} filters of {kernel} x {kernel} is too large; the limit is 2^28 elements"
             );
+        }
+        if map.saturating_mul(u64::from(self.n)).saturating_mul(taps) > MAX_MACS {
+            bail!("this convolution has more than 10^12 multiply-adds; measure a smaller one");
         }
         let mut rng = Rng::new(7);
         let mut graph = Graph::new(ValueType::new(Shape::new(h, w, c), DType::F32), Meta::default());

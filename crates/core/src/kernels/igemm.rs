@@ -181,7 +181,7 @@ impl Igemm {
     /// `a` is rows of `k` bytes, `lda` apart, `k` a multiple of 4; `b` is one panel of [`pack`](Self::pack).
     #[inline]
     pub fn sums(&self, rows: usize, k: usize, a: &[u8], lda: usize, b: &[i8], out: &mut [i32]) {
-        assert!(out.len() >= rows * self.nr);
+        assert!(out.len() >= rows.saturating_mul(self.nr));
         let end = End::Sums { out: out.as_mut_ptr() };
         // SAFETY: the assertion bounds out[rows*nr-1], the last sum of the only panel.
         unsafe { self.product(rows, 1, k, a, lda, b, end) }
@@ -202,9 +202,10 @@ impl Igemm {
         out: &mut [u64],
     ) {
         let IntLimits { table, at, steps, step } = *limits;
-        assert!(panels * self.nr <= 64 && steps > 0 && at.len() >= rows && out.len() >= rows * steps);
-        let last =
-            table.len().checked_sub((steps - 1) * step + panels * self.nr).expect("limits for the panels");
+        assert!(panels <= 64 && panels * self.nr <= 64 && steps > 0);
+        assert!(at.len() >= rows && out.len() >= rows.saturating_mul(steps));
+        let reach = (steps - 1).saturating_mul(step).saturating_add(panels * self.nr);
+        let last = table.len().checked_sub(reach).expect("limits for the panels");
         assert!(at[..rows].iter().all(|at| *at <= last));
         let (limits, at, out) = (table.as_ptr(), at.as_ptr(), out.as_mut_ptr());
         let end = End::Bits { limits, at, steps, step, out };
@@ -217,7 +218,9 @@ impl Igemm {
     #[inline]
     unsafe fn product(&self, rows: usize, panels: usize, k: usize, a: &[u8], lda: usize, b: &[i8], end: End) {
         assert!(rows > 0 && panels > 0 && k > 0 && k.is_multiple_of(4));
-        assert!(a.len() >= (rows - 1) * lda + k && b.len() >= panels * self.panel_len(k));
+        // Nothing may wrap: sizes are the caller's, and a slice is never as long as the largest number.
+        assert!(a.len() >= (rows - 1).saturating_mul(lda).saturating_add(k));
+        assert!(b.len() >= panels.saturating_mul(self.nr).saturating_mul(k.saturating_add(4)));
         let (a, b) = (a.as_ptr(), b.as_ptr());
         // SAFETY: an `Igemm` is only reachable through `Kernels::igemms`, so the CPU has its instructions; the
         // assertions bound a[(rows-1)*lda+k-1] and b[panels*panel_len-1], the caller `end`.

@@ -79,7 +79,7 @@ impl Kernels {
 }
 
 /// Every rung of this build, best first; `scalar` is always there and last.
-pub static ALL: &[Kernels] = &[
+static ALL: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     Kernels {
         isa: "avx512",
@@ -172,6 +172,11 @@ impl Kernels {
 
 fn always() -> bool {
     true
+}
+
+/// Names of the rungs of this build, best first, whether this CPU can run them or not.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|k| k.isa)
 }
 
 /// The rungs that this CPU can run, best first.

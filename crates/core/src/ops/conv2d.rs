@@ -163,7 +163,8 @@ mod with_alloc {
         /// Rows of the map, padding included, that `rows` rows of the output read.
         fn rows_read(&self, rows: usize) -> usize {
             let window = &self.conv.window;
-            (rows - 1) * window.stride[0] + window.dilation[0] * (window.kernel[0] - 1) + 1
+            let above = window.dilation[0].saturating_mul(window.kernel[0] - 1);
+            (rows - 1).saturating_mul(window.stride[0]).saturating_add(above).saturating_add(1)
         }
 
         /// Rows of the output that are computed from one band of the map.
@@ -174,7 +175,11 @@ mod with_alloc {
 
         /// Words of scratch memory that [`Prepared::run`] needs.
         pub fn scratch_words(&self) -> usize {
-            if self.is_padded() { (self.rows_read(self.band()) * self.line).div_ceil(2) } else { 0 }
+            if self.is_padded() {
+                self.rows_read(self.band()).saturating_mul(self.line).div_ceil(2)
+            } else {
+                0
+            }
         }
 
         /// Runs `batch` images, one after the other in `x` and `out` (see [`crate::types`]).

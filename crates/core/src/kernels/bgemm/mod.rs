@@ -203,7 +203,7 @@ impl Bgemm {
     pub fn bits(&self, block: &Block<'_>, limits: &Limits<'_>, out: &mut [u64]) {
         let n = self.check(block);
         assert!(n <= 64 && limits.steps > 0);
-        let reach = (limits.steps - 1) * limits.step + n;
+        let reach = (limits.steps - 1).saturating_mul(limits.step).saturating_add(n);
         check_places(block.rows, limits.at, limits.table.len(), reach);
         check_places(block.rows, limits.to, out.len(), limits.steps);
         // SAFETY: a `Bgemm` is only reachable through `available()`, so the CPU has its instructions; `check` bounds
@@ -247,9 +247,11 @@ impl Bgemm {
         weight: i64,
         sums: &mut [i64],
     ) {
+        assert!(n > 0 && n <= out.len());
         let (k, whole) = (self.padded(offsets.of.len()), n.next_multiple_of(8));
-        assert!(n > 0 && k > 0 && planes.len() >= at + offsets.largest + whole);
-        assert!(out.len() >= (k - 1) * lda + whole && (sums.is_empty() || sums.len() >= whole));
+        assert!(k > 0 && planes.len() >= at.saturating_add(offsets.largest).saturating_add(whole));
+        assert!(out.len() >= (k - 1).saturating_mul(lda).saturating_add(whole));
+        assert!(sums.is_empty() || sums.len() >= whole);
         let sums = if sums.is_empty() { core::ptr::null_mut() } else { sums.as_mut_ptr() };
         // SAFETY: reachable only on a CPU with these instructions; the assertions bound every access:
         // planes[at + largest + whole - 1], out[(k - 1) * lda + whole - 1], sums[whole - 1].
@@ -264,9 +266,14 @@ impl Bgemm {
         let Block { rows, k, a, lda, plane, b, panels, stride, pairs, base } = *block;
         assert!(rows > 0 && k > 0 && panels > 0 && (!self.prefix || k.is_multiple_of(2)));
         assert!(!pairs.is_empty() && (base.is_empty() || base.len() >= rows));
-        let (reach_a, reach_b) = ((k - 1) * lda + rows, (panels - 1) * stride + k * self.nr);
-        assert!(pairs.iter().all(|p| p.a * plane + reach_a <= a.len() && p.b + reach_b <= b.len()));
-        panels * self.nr
+        // Nothing may wrap: sizes are the caller's, and a slice is never as long as the largest number.
+        let reach_a = (k - 1).saturating_mul(lda).saturating_add(rows);
+        let reach_b = (panels - 1).saturating_mul(stride).saturating_add(k.saturating_mul(self.nr));
+        for p in pairs {
+            assert!(p.a.saturating_mul(plane).saturating_add(reach_a) <= a.len());
+            assert!(p.b.saturating_add(reach_b) <= b.len());
+        }
+        panels.saturating_mul(self.nr)
     }
 
     #[inline]

@@ -131,7 +131,7 @@ impl Bytes {
 
     /// Words of scratch memory that [`Bytes::run`] needs.
     pub(super) fn scratch_words(&self) -> usize {
-        self.scratch().iter().sum()
+        self.scratch().iter().fold(0, |sum, part| sum.saturating_add(*part))
     }
 
     /// Runs `batch` images.
@@ -314,7 +314,7 @@ struct Rows<'a> {
 /// everything as often.
 pub(super) fn byte_weights(wq: Quant) -> (usize, u8) {
     let parts = wq.max().unsigned_abs().div_ceil(127);
-    (parts as usize, wq.max().max(-wq.min()).min(128) as u8)
+    (parts.max(1) as usize, wq.max().max(-wq.min()).min(128) as u8)
 }
 
 /// Splits weights, filters of `k`, into `parts` that fit into bytes and add up to them: `[filter][part][k]`.

@@ -126,7 +126,7 @@ impl Lowering {
     pub(super) fn band_words(&self) -> usize {
         match &self.source {
             Source::Ready => 0,
-            Source::Spread(s) => self.planes * s.band_words + LOWER_SLACK,
+            Source::Spread(s) => s.band_words.saturating_mul(self.planes).saturating_add(LOWER_SLACK),
         }
     }
 
@@ -323,18 +323,22 @@ impl Spread {
         let (pieces, piece_words) = (kw / taps, bits::words(taps * cg));
         // Pieces of one tap start at every column that a tap reads, pieces of a row only at those of output pixels.
         let phases = if pieces == 1 { 1 } else { sx };
-        let width = out.w + (pieces - 1) * dx / sx;
-        let row = piece_words * phases * width;
-        let above = (kh - 1) * dy;
-        let fits = (BAND_WORDS / row).saturating_sub(above + 1) / sy + 1;
+        let width = out.w.saturating_add((pieces - 1).saturating_mul(dx) / sx);
+        // Sizes that wrap would look small; `Executor::new` refuses the largest.
+        let row = piece_words.saturating_mul(phases).saturating_mul(width);
+        let above = (kh - 1).saturating_mul(dy);
+        let fits = (BAND_WORDS / row).saturating_sub(above.saturating_add(1)) / sy + 1;
         let rows = fits.min(out.h);
-        let band_words = ((rows - 1) * sy + above + 1) * row;
+        let band_words =
+            (rows - 1).saturating_mul(sy).saturating_add(above).saturating_add(1).saturating_mul(row);
         let mut offsets = Vec::new();
         for ky in 0..kh {
             for piece in 0..pieces {
-                let column = piece * dx;
+                let column = piece.saturating_mul(dx);
                 for w in 0..piece_words {
-                    offsets.push(ky * dy * row + (w * phases + column % phases) * width + column / phases);
+                    let piece =
+                        (w * phases + column % phases).saturating_mul(width).saturating_add(column / phases);
+                    offsets.push((ky * dy).saturating_mul(row).saturating_add(piece));
                 }
             }
         }

@@ -41,13 +41,20 @@ impl ByteLowering {
     pub(super) fn new(conv: &BConv2d, input: ValueType, out: Shape, parts: usize, lda: usize) -> Self {
         let ([kh, kw], [sy, sx], [dy, dx]) = (conv.window.kernel, conv.window.stride, conv.window.dilation);
         let cg = input.shape.c / conv.groups;
-        let width = (out.w - 1) * sx + (kw - 1) * dx + 1;
-        let above = (kh - 1) * dy;
-        let rows = ((BAND_BYTES / (width * cg)).saturating_sub(above + 1) / sy + 1).min(out.h);
-        let band_bytes = ((rows - 1) * sy + above + 1) * width * cg;
+        // Sizes that wrap would look small; `Executor::new` refuses the largest.
+        let width =
+            (out.w - 1).saturating_mul(sx).saturating_add((kw - 1).saturating_mul(dx)).saturating_add(1);
+        let above = (kh - 1).saturating_mul(dy);
+        let line = width.saturating_mul(cg);
+        let rows = ((BAND_BYTES / line).saturating_sub(above.saturating_add(1)) / sy + 1).min(out.h);
+        let read = (rows - 1).saturating_mul(sy).saturating_add(above).saturating_add(1);
+        let band_bytes = read.saturating_mul(line);
         // Neighbouring taps are neighbours in the band.
         let taps = if dx == 1 { kw } else { 1 };
-        let row = (0..kh).flat_map(|ky| (0..kw / taps).map(move |i| (ky * dy * width + i * dx) * cg));
+        let row = (0..kh).flat_map(|ky| {
+            (0..kw / taps)
+                .map(move |i| (ky * dy).saturating_mul(width).saturating_add(i * dx).saturating_mul(cg))
+        });
         let offsets = row.collect::<Vec<_>>().repeat(parts);
         let zero = zero(input.dtype);
         ByteLowering {
@@ -72,7 +79,7 @@ impl ByteLowering {
 
     /// Bytes of a band.
     pub(super) fn band_bytes(&self) -> usize {
-        self.band_bytes + MOVE
+        self.band_bytes.saturating_add(MOVE)
     }
 
     /// Bytes of `n` rows.

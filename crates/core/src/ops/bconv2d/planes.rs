@@ -216,7 +216,7 @@ impl Planes {
     /// Words of scratch memory that [`Planes::run`] needs.
     pub(super) fn scratch_words(&self) -> usize {
         let s = self.scratch();
-        s.band + s.columns + s.sums + s.at + s.to + s.temporary
+        s.band.saturating_add(s.columns + s.sums + s.at + s.to + s.temporary)
     }
 
     /// Runs `batch` images.
