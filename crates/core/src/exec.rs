@@ -311,7 +311,7 @@ fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
     let mut live: Vec<(Range<usize>, usize)> = Vec::new();
     for v in 0..types.len() {
         live.retain(|(_, until)| *until >= v);
-        live.sort_by_key(|(range, _)| range.start);
+        crate::insertion_sort(&mut live, |(range, _)| range.start);
         // Whole cache lines, so that values never share one.
         let words = types[v].arena_words().next_multiple_of(8);
         let mut at = 0;

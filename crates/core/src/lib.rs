@@ -38,3 +38,15 @@ pub mod reference;
 pub mod team;
 
 pub use types::{DType, Encoding, Quant, Shape, ValueType};
+
+/// Sorts short lists, stably. The standard library's sort would be a tenth of a small program.
+#[cfg(feature = "alloc")]
+fn insertion_sort<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
+    for end in 1..list.len() {
+        let mut i = end;
+        while i > 0 && key(&list[i - 1]) > key(&list[i]) {
+            list.swap(i - 1, i);
+            i -= 1;
+        }
+    }
+}

@@ -16,7 +16,7 @@ use alloc::vec;
 use core::fmt::Write;
 use onebit::core::exec::Executor;
 use onebit::core::kernels::{self, Kernels};
-use onebit::elements::{Elements, put_input, read_output, top};
+use onebit::elements::{Elements, put_input, read_output};
 use onebit::file;
 
 /// What the program prints.
@@ -42,7 +42,8 @@ fn run(arguments: &[&str]) -> Result<String, String> {
         put_input(input, &meta.input, pixels, executor.input_mut(&mut arena, 1)).map_err(|e| at(e.0))?;
         executor.run(1, &mut arena, |_| {});
         read_output(output, executor.output_of(&arena, 1), &mut scores);
-        let class = top(&scores, 1)[0];
+        // The first largest score.
+        let class = (1..scores.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
         let name = meta.classes.get(class).map_or("", String::as_str);
         let _ = writeln!(text, "{path}: class {class} {name} {scores:?}");
     }

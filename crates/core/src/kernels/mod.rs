@@ -6,11 +6,11 @@
 //! through [`best`] or [`named`], which check the CPU: holding one proves that it may run.
 
 mod aligned;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "rungs"))]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "rungs"))]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "rungs"))]
 mod avx512bw;
 mod bgemm;
 mod fgemm;
@@ -43,9 +43,9 @@ pub trait Pass {
 enum Vectors {
     /// Those of every CPU of the target.
     Baseline,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
     Avx2,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
     Avx512,
 }
 
@@ -69,10 +69,10 @@ impl Kernels {
         match self.vectors {
             Vectors::Baseline => pass.run(),
             // SAFETY: a `Kernels` is only reachable through `available()`, so the CPU has its instructions.
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
             Vectors::Avx2 => unsafe { avx2::run(pass) },
             // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
             Vectors::Avx512 => unsafe { avx512::run(pass) },
         }
     }
@@ -80,7 +80,7 @@ impl Kernels {
 
 /// Every rung of this build, best first; `scalar` is always there and last.
 static ALL: &[Kernels] = &[
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
     Kernels {
         isa: "avx512",
         available: avx512::available,
@@ -89,7 +89,7 @@ static ALL: &[Kernels] = &[
         igemms: avx512::IGEMMS,
         vectors: Vectors::Avx512,
     },
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
     Kernels {
         isa: "avx512bw",
         available: avx512bw::available,
@@ -98,7 +98,7 @@ static ALL: &[Kernels] = &[
         igemms: avx512::IGEMMS,
         vectors: Vectors::Avx512,
     },
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "rungs"))]
     Kernels {
         isa: "avx2",
         available: avx2::available,

@@ -25,7 +25,8 @@ fn read(bytes: &[u8]) -> Result<(Model<'_>, Meta), String> {
     let container = Container::open(bytes)?;
     let document = Document::parse(&container.document)?;
     let mut stored = container.tensors;
-    let mut values: BTreeMap<&str, usize> = BTreeMap::from([("input", 0)]);
+    let mut values: BTreeMap<&str, usize> = BTreeMap::new();
+    values.insert("input", 0);
     let mut nodes = Vec::with_capacity(document.nodes.len());
     for entry in &document.nodes {
         check_name(&entry.name)?;

@@ -217,6 +217,18 @@ unsafe fn loads<L: BitLanes, const NV: usize>(b: *const u64) -> [L::V; NV] {
     }
 }
 
+/// [`counts`] of one pair of planes, whose tile begins at `a` and `b` in the first planes.
+#[inline(always)]
+unsafe fn counts_of<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
+    block: &Block<'_>,
+    pair: &Pair,
+    a: *const u64,
+    b: *const u64,
+) -> Tile<L::V, MR, NV> {
+    // SAFETY: `Bgemm::check` has bounded the planes of every pair.
+    unsafe { counts::<L, MR, NV, PREFIX>(block.k, a.add(pair.a * block.plane), block.lda, b.add(pair.b)) }
+}
+
 /// Sums of a tile over all pairs of planes, less the base of each row.
 #[inline(always)]
 pub(super) unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const PREFIX: bool>(
@@ -227,19 +239,16 @@ pub(super) unsafe fn tile<L: BitLanes, const MR: usize, const NV: usize, const P
     // SAFETY: the caller guarantees that the tile lies inside a block that `Bgemm::check` has accepted: it has a product.
     unsafe {
         let (a, b) = (block.a.as_ptr().add(row), block.b.as_ptr().add(panel * block.stride));
-        let counts = |pair: &Pair| {
-            counts::<L, MR, NV, PREFIX>(block.k, a.add(pair.a * block.plane), block.lda, b.add(pair.b))
-        };
         // The first product stands alone, so that the sums need not be kept while it is counted.
         let first = &*block.pairs.as_ptr();
-        let mut sum = counts(first);
+        let mut sum = counts_of::<L, MR, NV, PREFIX>(block, first, a, b);
         if first.negative {
             for sum in sum.as_flattened_mut() {
                 *sum = L::sub(L::zero(), *sum);
             }
         }
         for pair in block.pairs.get_unchecked(1..) {
-            let count = counts(pair);
+            let count = counts_of::<L, MR, NV, PREFIX>(block, pair, a, b);
             for i in 0..MR {
                 for j in 0..NV {
                     let s = L::shl(sum[i][j], pair.doublings);

@@ -187,7 +187,10 @@ mod with_alloc {
         }
         /// Sorts the thresholds of each channel: how many are reached does not depend on their order.
         pub(super) fn sort(&mut self, steps: usize) {
-            self.thresholds.chunks_exact_mut(steps).for_each(<[i32]>::sort_unstable);
+            for thresholds in self.thresholds.chunks_exact_mut(steps) {
+                // Almost always in order already.
+                crate::insertion_sort(thresholds, |t| *t);
+            }
         }
         pub(crate) fn view(&self) -> Transform<'_> {
             match self.output {

@@ -545,7 +545,7 @@ fn pairs(xq: Quant, wq: Quant) -> (Vec<Pair>, u32) {
             pairs.push((weight.unsigned_abs().trailing_zeros(), pair));
         }
     }
-    pairs.sort_by_key(|(exponent, pair)| (core::cmp::Reverse(*exponent), pair.negative));
+    crate::insertion_sort(&mut pairs, |(exponent, pair)| (core::cmp::Reverse(*exponent), pair.negative));
     for i in 1..pairs.len() {
         pairs[i].1.doublings = pairs[i - 1].0 - pairs[i].0;
     }
