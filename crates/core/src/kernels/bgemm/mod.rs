@@ -148,7 +148,7 @@ type BitsFn = unsafe fn(&Block<'_>, &Limits<'_>, *mut u64);
 type IntsFn = unsafe fn(&Block<'_>, &Accumulators<'_>, *mut i32);
 /// The constants are center, scale and bias of each channel of the block.
 type FloatsFn = unsafe fn(&Block<'_>, &Accumulators<'_>, [*const f32; 3], *mut f32);
-/// `(n, offsets, planes, lda, prefix, sum_weight, out, sums)`, see [`Bgemm::lower`].
+/// `(n, offsets, planes, lda, weight, out, sums)`, see [`Bgemm::lower`].
 type LowerFn = unsafe fn(usize, &[usize], *const u64, usize, i64, *mut u64, *mut i64);
 
 /// Binary GEMM of one instruction set: any number of rows times neighbouring panels of weights, in tiles of `mr`
