@@ -247,6 +247,32 @@ fn borders_of_random_windows_equal_the_reference() {
     assert!(convs > 500 && pools > 100 && refused > 100, "{convs} {pools} {refused}");
 }
 
+/// A map of one pixel and a window that reaches so far that its padding would need gigabytes.
+#[test]
+fn absurd_windows_are_refused() {
+    use onebit_core::{DType, Quant};
+    let window = ops::Window {
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1 << 16, 1 << 16],
+        pad: [1 << 16, 1 << 16, 1 << 16, 1 << 16],
+    };
+    let conv = ops::BConv2d { window, groups: 1, pad_value: 0, output: DType::I32 };
+    let float = ops::Conv2d { window, groups: 1, pad_value: 0.0 };
+    for (op, dtype) in
+        [(Op::BConv2d(conv), DType::BIT), (Op::BConv2d(conv), DType::U8), (Op::Conv2d(float), DType::F32)]
+    {
+        let mut case = cases::Case::new("window", op, &[cases::map(1, 1, 64, dtype)]);
+        let weight = onebit_core::model::Tensor::bits(1, 9 * 64, Quant::BIT, |_, c| [1, -1][c % 2]);
+        case.params.weight = Some(weight);
+        let model = model(&case).unwrap();
+        for rung in kernels::available() {
+            let refused = Executor::new(&model, rung).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(refused.contains("window reaches so far"), "{dtype} on {}: {refused:?}", rung.isa);
+        }
+    }
+}
+
 /// A filter of 8 KiB whose border table would need gigabytes.
 #[test]
 fn absurd_borders_are_refused() {
