@@ -2,7 +2,7 @@
 //!
 //! `bgemm`, `fgemm` and `igemm` hold the algorithms, written once over a small trait of vector verbs; an ISA
 //! file (`scalar`, `popcnt`, `avx2`, `avx512bw`, `avx512`, `neon`, `simd128`) supplies the verbs and instantiates them.
-//! [`ALL`] is the one list that dispatch, tests and benches walk. A [`Kernels`] can only be reached
+//! `ALL` is the one list that dispatch, tests and benches walk. A [`Kernels`] can only be reached
 //! through [`best`] or [`named`], which check the CPU: holding one proves that it may run.
 
 mod aligned;
