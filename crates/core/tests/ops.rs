@@ -247,6 +247,22 @@ fn borders_of_random_windows_equal_the_reference() {
     assert!(convs > 500 && pools > 100 && refused > 100, "{convs} {pools} {refused}");
 }
 
+/// Weights -1 and 0: a format that no model file has, of which no value is positive.
+#[test]
+fn weights_without_a_positive_value() {
+    use onebit_core::types::Encoding;
+    use onebit_core::{DType, Quant};
+    let mut rng = Rng::new(45);
+    for dtype in [DType::BIT, DType::U8] {
+        let window = ops::Window::square(3, 1, 1);
+        let conv = ops::BConv2d { window, groups: 1, pad_value: 0, output: DType::I32 };
+        let mut case = cases::Case::new("s1", Op::BConv2d(conv), &[cases::map(4, 5, 7, dtype)]);
+        case.params.weight = Some(rng.weights(5, 63, Quant::new(1, Encoding::Signed)));
+        let model = model(&case).unwrap();
+        check("1-bit signed weights", &model, &[rng.values(case.inputs[0])]);
+    }
+}
+
 /// A map of one pixel and a window that reaches so far that its padding would need gigabytes.
 #[test]
 fn absurd_windows_are_refused() {

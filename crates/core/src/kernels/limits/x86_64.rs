@@ -94,10 +94,7 @@ fn has_vnni() -> bool {
 }
 
 fn has_popcnt() -> bool {
-    #[cfg(feature = "std")]
-    return std::arch::is_x86_feature_detected!("popcnt");
-    #[cfg(not(feature = "std"))]
-    return cfg!(target_feature = "popcnt");
+    super::super::popcnt::available()
 }
 
 /// A loop of `turns` turns around instructions on registers, `head` before and `tail` after it. `.irp` is the

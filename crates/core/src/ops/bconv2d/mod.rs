@@ -303,12 +303,6 @@ mod with_alloc {
                 add(&name, map(6, 5, 3, bytes), 18, c, wq);
             }
         }
-        // Weights -1 and 0, of which no positive byte is large enough.
-        for x in [DType::BIT, DType::U8] {
-            let signed = Quant::new(1, Encoding::Signed);
-            let window = conv(Window::square(3, 1, 1), 0, DType::I32);
-            add(&format!("1-bit signed weights on {x}"), map(4, 5, 7, x), 5, window, signed);
-        }
         let two = Quant::new(2, Encoding::Unsigned);
         for q in [
             Quant::new(1, Encoding::Unsigned),
