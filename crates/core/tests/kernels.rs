@@ -603,6 +603,7 @@ fn operands_of_the_right_length_are_accepted() {
 
 /// Sizes that wrap around to small ones.
 #[test]
+#[cfg(panic = "unwind")]
 fn blocks_that_overflow_are_refused() {
     let gemm = &kernels::best().bgemm;
     let (a, b, half) = (vec![0; 64], vec![0; 4 * gemm.nr], vec![0; gemm.nr]);
