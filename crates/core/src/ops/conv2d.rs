@@ -139,13 +139,15 @@ mod with_alloc {
             }
             let (window, c) = (&conv.window, input.shape.c);
             let line = (input.shape.w + window.pad[1] + window.pad[3]) * c;
-            let row = |ky: usize| ky * window.dilation[0] * line;
+            // What wraps would look near; `Executor::new` refuses the largest.
+            let row = |ky: usize| (ky * window.dilation[0]).saturating_mul(line);
             let [kh, kw] = window.kernel;
             // Neighbouring taps whose channels all count are one run.
             let (run, taps) = if groups == 1 && !depthwise && (window.dilation[1] == 1 || kw == 1) {
                 (kw * c, (0..kh).map(row).collect())
             } else {
-                let tap = |t: usize| row(t / kw) + t % kw * window.dilation[1] * c;
+                let tap =
+                    |t: usize| row(t / kw).saturating_add((t % kw * window.dilation[1]).saturating_mul(c));
                 (if depthwise { c } else { c / groups }, (0..kh * kw).map(tap).collect())
             };
             Prepared { conv, input, out, kernels, panels, bias: biases, depthwise, taps, run, line }
