@@ -250,20 +250,12 @@ impl Executor {
     /// that saves more than handing them out costs; the result is the same. `after` is called as by [`Executor::run`].
     pub fn run_team(&self, team: &dyn Team, arena: &mut [u64], mut after: impl FnMut(usize)) {
         let (values, scratch) = arena.split_at_mut(self.value_words);
+        let parts = self.parts(team.members());
         for (i, step) in self.steps.iter().enumerate() {
-            let members = self.parts(team.members()) as u64;
-            let saved = step.estimate_ns / members * (members - 1);
+            let saved = step.estimate_ns / parts as u64 * (parts as u64 - 1);
             match step.cut() {
-                Some(how) if members > 1 && saved >= 2 * team.cost_ns() => {
-                    step.run_team(
-                        self.kernels,
-                        team,
-                        how,
-                        values,
-                        scratch,
-                        self.scratch_words,
-                        members as usize,
-                    );
+                Some(how) if parts > 1 && saved >= 2 * team.cost_ns() => {
+                    step.run_team(self.kernels, team, how, values, scratch, self.scratch_words, parts);
                 }
                 _ => step.run(self.kernels, 1, values, scratch),
             }

@@ -81,7 +81,7 @@ fn check_bgemm(rng: &mut Rng, isa: &str, gemm: &Bgemm, rows: usize, words: usize
     let k = gemm.padded(words);
     let lda = rows + words % 3;
     let [columns, panel_words] = lay_out(gemm, &a, &b, lda);
-    let pair = |a, b: usize, doublings, negative| Pair { a, b: b * k * gemm.nr, doublings, negative };
+    let pair = |a, b, doublings, negative| Pair { a, b, doublings, negative };
     let pairs = match planes {
         1 => vec![Pair::SINGLE],
         _ => {
@@ -105,7 +105,7 @@ fn check_bgemm(rng: &mut Rng, isa: &str, gemm: &Bgemm, rows: usize, words: usize
     let combined = |r: usize, c: usize| {
         let mut sum = 0;
         for p in &pairs {
-            let product = count(&a[p.a][r], &b[p.b / (k * gemm.nr)][c]);
+            let product = count(&a[p.a][r], &b[p.b][c]);
             sum = (sum << p.doublings) + if p.negative { -product } else { product };
         }
         sum - base.get(r).unwrap_or(&0)

@@ -74,7 +74,7 @@ pub(super) unsafe trait BitLanes {
 pub struct Pair {
     /// Plane of activations in [`Block::a`].
     pub a: usize,
-    /// First word of the plane in each panel of [`Block::b`].
+    /// Plane of weights in each panel of [`Block::b`].
     pub b: usize,
     /// Doublings of the sum before this product enters it.
     pub doublings: u32,
@@ -268,10 +268,11 @@ impl Bgemm {
         assert!(!pairs.is_empty() && (base.is_empty() || base.len() >= rows));
         // Nothing may wrap: sizes are the caller's, and a slice is never as long as the largest number.
         let reach_a = (k - 1).saturating_mul(lda).saturating_add(rows);
-        let reach_b = (panels - 1).saturating_mul(stride).saturating_add(k.saturating_mul(self.nr));
+        let panel = k.saturating_mul(self.nr);
+        let reach_b = (panels - 1).saturating_mul(stride).saturating_add(panel);
         for p in pairs {
             assert!(p.a.saturating_mul(plane).saturating_add(reach_a) <= a.len());
-            assert!(p.b.saturating_add(reach_b) <= b.len());
+            assert!(p.b.saturating_mul(panel).saturating_add(reach_b) <= b.len());
         }
         panels.saturating_mul(self.nr)
     }

@@ -226,7 +226,10 @@ unsafe fn counts_of<L: BitLanes, const MR: usize, const NV: usize, const PREFIX:
     b: *const u64,
 ) -> Tile<L::V, MR, NV> {
     // SAFETY: `Bgemm::check` has bounded the planes of every pair.
-    unsafe { counts::<L, MR, NV, PREFIX>(block.k, a.add(pair.a * block.plane), block.lda, b.add(pair.b)) }
+    unsafe {
+        let (a, b) = (a.add(pair.a * block.plane), b.add(pair.b * block.k * NV * L::LANES));
+        counts::<L, MR, NV, PREFIX>(block.k, a, block.lda, b)
+    }
 }
 
 /// Sums of a tile over all pairs of planes, less the base of each row.

@@ -62,7 +62,7 @@ impl Lowering {
         let bytes = !matches!(input.dtype, DType::Bits(_));
         let (mut shape, mut window) = (input.shape, conv.window);
         let one_row = bytes || (xq.planes() == 1 && shape.c.is_multiple_of(64));
-        if conv.groups == 1 && out.pixels() == 1 && conv.window.covers(shape) && one_row {
+        if is_vector(conv, shape) && one_row {
             // Pixels without gaps are one long pixel.
             shape = Shape::vector(shape.elements());
             window = Window::square(1, 1, 0);
@@ -76,7 +76,7 @@ impl Lowering {
             }
             sum_weights = Some(weights);
         }
-        let ready = window.taps() == 1 && window.pad == [0; 4] && (conv.groups == 1 || cg.is_multiple_of(64));
+        let ready = reads_pixels(&window) && (conv.groups == 1 || cg.is_multiple_of(64));
         let (source, words) = if ready {
             (Source::Ready, bits::words(cg))
         } else {
@@ -89,8 +89,7 @@ impl Lowering {
 
     /// Whether bytes can be lowered: only where no window has to be unrolled.
     pub(super) fn takes_bytes(conv: &BConv2d, shape: Shape) -> bool {
-        conv.groups == 1
-            && (conv.window.covers(shape) || conv.window.taps() == 1 && conv.window.pad == [0; 4])
+        is_vector(conv, shape) || conv.groups == 1 && reads_pixels(&conv.window)
     }
 
     /// Words of a column of one plane, before the kernel's padding.
@@ -302,6 +301,16 @@ impl Lowering {
     }
 }
 
+/// Whether the map is one vector to `conv`: its window covers all of it.
+fn is_vector(conv: &BConv2d, shape: Shape) -> bool {
+    conv.groups == 1 && conv.window.covers(shape)
+}
+
+/// Whether every window is one pixel of the map.
+fn reads_pixels(window: &Window) -> bool {
+    window.taps() == 1 && window.pad == [0; 4]
+}
+
 /// Where columns go: word `w` of pixel `i` of plane `p` to `words[p * plane + w * lda + i]`.
 pub(super) struct Columns<'a> {
     pub(super) words: &'a mut [u64],
@@ -350,13 +359,7 @@ impl Spread {
 /// 64 bits of plane `p` of the `n` bytes from `first` on, from byte `64 * w` of them on.
 fn byte_plane(bytes: &[u8], first: usize, n: usize, w: usize, p: usize) -> u64 {
     let bytes = &bytes[first + w * 64..first + n.min(w * 64 + 64)];
-    let mut plane = 0;
-    for (i, eight) in bytes.chunks(8).enumerate() {
-        let mut word = [0; 8];
-        word[..eight.len()].copy_from_slice(eight);
-        // The product moves bit `8 * j` to bit `56 + j`.
-        let ones = u64::from_le_bytes(word) >> p & 0x0101_0101_0101_0101;
-        plane |= (ones.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
-    }
-    plane
+    let mut codes = [0; 64];
+    codes[..bytes.len()].copy_from_slice(bytes);
+    bits::gather(&codes, p)
 }

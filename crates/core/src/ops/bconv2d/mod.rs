@@ -12,8 +12,8 @@
 //! products of planes, and one microkernel (`kernels::bgemm`) serves all of them. `bytes`: from about six products of
 //! planes on, values that are decoded to bytes are multiplied faster (`kernels::igemm`); a map of bytes is read as it is.
 //!
-//! On both, the map is lowered to one column (of words) or row (of bytes) for each output pixel (im2col). Padding reads as a fixed code, and the
-//! difference to the true padding value is one number per channel and *border class* (which rows
+//! On both, the map is lowered to one column (of words) or row (of bytes) for each output pixel (im2col). Padding reads
+//! as a fixed code, and the difference to the true padding value is one number per channel and *border class* (which rows
 //! and columns of the kernel lie outside). Where the output has few levels, that number goes into the limits that the
 //! kernel compares with, and the mask of the comparison is the next layer's bits; else it is added after the kernel.
 //!

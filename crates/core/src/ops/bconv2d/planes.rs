@@ -73,12 +73,9 @@ impl Planes {
         let (wq, filters) = weight.as_bits().expect("checked by infer");
         let xq = input.dtype.quant().expect("checked by infer");
         let gemm = &kernels.bgemm;
-        let (mut pairs, shift) = pairs(xq, wq);
+        let (pairs, shift) = pairs(xq, wq);
         let lowering = Lowering::new(&conv, input, out.shape, wq, shift);
         let k = gemm.padded(lowering.words());
-        for pair in &mut pairs {
-            pair.b *= k * gemm.nr;
-        }
         let block = rows_at_a_time(xq.planes() * k * 8, gemm.mr);
         let mut planes = Planes {
             conv,
@@ -128,11 +125,6 @@ impl Planes {
             }
         };
         planes
-    }
-
-    /// Whether the rows of `conv` on bytes can be read as planes.
-    pub(super) fn takes_bytes(conv: &BConv2d, shape: crate::types::Shape) -> bool {
-        Lowering::takes_bytes(conv, shape)
     }
 
     /// Output channels of a group, and panels that hold them.

@@ -2,6 +2,7 @@
 
 use super::BConv2d;
 use super::bytes::{Bytes, byte_weights};
+use super::lower::Lowering;
 use super::lower_bytes::fits_bytes;
 use super::planes::Planes;
 use crate::kernels::Kernels;
@@ -34,7 +35,7 @@ impl Prepared {
         kernels: &'static Kernels,
     ) -> Self {
         let wq = params.weight.as_ref().and_then(|w| Some(w.as_bits()?.0)).expect("checked by infer");
-        let planes = matches!(input.dtype, DType::Bits(_)) || Planes::takes_bytes(&conv, input.shape);
+        let planes = matches!(input.dtype, DType::Bits(_)) || Lowering::takes_bytes(&conv, input.shape);
         let product = if !planes || prefers_bytes(input, out, wq, kernels) {
             Product::Bytes(Bytes::new(conv, input, out, params, kernels))
         } else {
