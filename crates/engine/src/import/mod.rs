@@ -4,6 +4,7 @@
 //! a source does not say (the input's size, the normalisation of pixels) is assumed, and each assumption
 //! is a note.
 
+pub mod array;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;

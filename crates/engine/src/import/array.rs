@@ -1,0 +1,82 @@
+//! Constants of other frameworks: N-dimensional arrays in C order, before they become weights.
+
+use crate::error::{Error, Result};
+
+/// Elements of an [`Array`]. Narrower types of a source are widened: half and double floats to f32, integers to i64.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elements {
+    /// Floats.
+    F32(Vec<f32>),
+    /// Integers.
+    I64(Vec<i64>),
+    /// Truth values.
+    Bool(Vec<bool>),
+}
+
+/// A constant: shape and elements in C order. A scalar has no axes and one element.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    /// As many elements as the product of the shape.
+    pub elements: Elements,
+}
+
+impl Array {
+    /// Checks that the elements fill the shape.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn new(shape: Vec<usize>, elements: Elements) -> Result<Self> {
+        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let array = Array { shape, elements };
+        match count == Some(array.len()) {
+            true => Ok(array),
+            false => Err(Error::Model(format!(
+                "a constant of shape {:?} has {} elements",
+                array.shape,
+                array.len()
+            ))),
+        }
+    }
+    /// A float without axes.
+    pub fn scalar(value: f32) -> Self {
+        Array { shape: Vec::new(), elements: Elements::F32(vec![value]) }
+    }
+    /// A row of integers: shapes, axes and the like.
+    pub fn ints(values: Vec<i64>) -> Self {
+        Array { shape: vec![values.len()], elements: Elements::I64(values) }
+    }
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match &self.elements {
+            Elements::F32(v) => v.len(),
+            Elements::I64(v) => v.len(),
+            Elements::Bool(v) => v.len(),
+        }
+    }
+    /// True if it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// All elements as floats; truth is 1.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.elements {
+            Elements::F32(v) => v.clone(),
+            Elements::I64(v) => v.iter().map(|x| *x as f32).collect(),
+            Elements::Bool(v) => v.iter().map(|x| f32::from(u8::from(*x))).collect(),
+        }
+    }
+    /// All elements as integers, or `None` for floats.
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        match &self.elements {
+            Elements::F32(_) => None,
+            Elements::I64(v) => Some(v.clone()),
+            Elements::Bool(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
+        }
+    }
+    /// The only element as a float, or `None` when there are more.
+    pub fn as_scalar(&self) -> Option<f32> {
+        (self.len() == 1).then(|| self.to_f32()[0])
+    }
+}
