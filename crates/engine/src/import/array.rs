@@ -2,6 +2,30 @@
 
 use crate::error::{Error, Result};
 
+/// Most elements of an array.
+pub const MOST_ELEMENTS: usize = 1 << 28;
+
+/// Most axes of an array.
+pub const MOST_AXES: usize = 16;
+
+/// Number of elements of a shape.
+///
+/// # Errors
+/// When an array may not be that large.
+pub fn count(shape: &[usize]) -> Result<usize> {
+    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    match n.filter(|n| *n <= MOST_ELEMENTS && shape.len() <= MOST_AXES) {
+        Some(n) => Ok(n),
+        None if shape.len() > MOST_AXES => {
+            Err(Error::Model(format!("a constant of {} axes has more than {MOST_AXES}", shape.len())))
+        }
+        None => {
+            let text = format!("a constant of shape {shape:?} has more than {MOST_ELEMENTS} elements");
+            Err(Error::Model(text))
+        }
+    }
+}
+
 /// Elements of an [`Array`]. Narrower types of a source are widened: half and double floats to f32, integers to i64.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Elements {
@@ -28,9 +52,9 @@ impl Array {
     /// # Errors
     /// When they do not.
     pub fn new(shape: Vec<usize>, elements: Elements) -> Result<Self> {
-        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let count = count(&shape)?;
         let array = Array { shape, elements };
-        match count == Some(array.len()) {
+        match count == array.len() {
             true => Ok(array),
             false => Err(Error::Model(format!(
                 "a constant of shape {:?} has {} elements",

@@ -1,0 +1,4 @@
+//! ONNX: the file, its constants, and what they evaluate to.
+
+pub mod proto;
+pub mod tensors;
