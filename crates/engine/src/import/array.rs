@@ -1,5 +1,12 @@
 //! Constants of other frameworks: N-dimensional arrays in C order, before they become weights.
 
+mod numbers;
+mod shapes;
+
+pub(super) use numbers::{Reduction, maximum, minimum, work};
+pub(super) use shapes::axis_of;
+pub use shapes::broadcast;
+
 use crate::error::{Error, Result};
 
 /// Most elements of an array.
@@ -97,6 +104,36 @@ impl Array {
             Elements::F32(_) => None,
             Elements::I64(v) => Some(v.clone()),
             Elements::Bool(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
+        }
+    }
+    /// The elements if they are floats.
+    ///
+    /// # Errors
+    /// When they are not; so do the next two.
+    pub fn floats(&self) -> Result<&[f32]> {
+        match &self.elements {
+            Elements::F32(v) => Ok(v),
+            _ => Err(Error::Model("an input should have floats".into())),
+        }
+    }
+    /// The elements if they are integers.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn integers(&self) -> Result<&[i64]> {
+        match &self.elements {
+            Elements::I64(v) => Ok(v),
+            _ => Err(Error::Model("an input should have integers".into())),
+        }
+    }
+    /// The elements if they are truth values.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn truths(&self) -> Result<&[bool]> {
+        match &self.elements {
+            Elements::Bool(v) => Ok(v),
+            _ => Err(Error::Model("an input should have truth values".into())),
         }
     }
     /// The only element as a float, or `None` when there are more.

@@ -157,7 +157,7 @@ impl<'a> Source<'a> {
 
 /// The number types that can be read, and how wide their elements are in raw data.
 #[derive(Clone, Copy)]
-enum Type {
+pub(super) enum Type {
     F32,
     F64,
     F16,
@@ -168,7 +168,7 @@ enum Type {
 }
 
 impl Type {
-    fn of(data_type: i32) -> Option<Self> {
+    pub(super) fn of(data_type: i32) -> Option<Self> {
         Some(match data_type {
             1 => Type::F32,
             2 => Type::Int(8, false),
