@@ -3,7 +3,7 @@
 //! The maths is that of the ONNX operator pages, and of the package qonnx for its operators, in single precision and in
 //! the order of operations of onnxruntime and qonnx. Sums and products of many elements and functions such as `exp`
 //! are taken in double precision and rounded once, because there is no common order for them. Types are as wide as
-//! [`Elements`](crate::import::array::Elements): results in half precision are not rounded, but casts to it are.
+//! [`Elements`]: results in half precision are not rounded, but casts to it are.
 
 mod linear;
 mod pointwise;
