@@ -152,6 +152,9 @@ impl Prepared {
             Op::Prelu => Prepared::Prelu(floats(&p.scale, 1.0)),
             Op::Add => Prepared::Elementwise(Elementwise::Add),
             Op::Mul => Prepared::Elementwise(Elementwise::Mul),
+            Op::Div => Prepared::Elementwise(Elementwise::Div),
+            Op::Max => Prepared::Elementwise(Elementwise::Max),
+            Op::Min => Prepared::Elementwise(Elementwise::Min),
             Op::Concat => Prepared::Concat,
             Op::Reshape(_) => Prepared::Reshape,
             Op::Softmax => Prepared::Softmax,
@@ -380,12 +383,14 @@ impl Pass for Image<'_> {
     }
 }
 
-/// One image of a sum or product, of `an` and `bn` elements.
+/// One image of a function of two values, of `an` and `bn` elements.
 struct Pair<'a> {
     op: Elementwise,
     dtype: DType,
     an: usize,
     bn: usize,
+    /// Elements of `a` for each of `b`.
+    length: usize,
     a: &'a [u64],
     b: &'a [u64],
     out: &'a mut [u64],
@@ -394,10 +399,10 @@ struct Pair<'a> {
 impl Pass for Pair<'_> {
     #[inline(always)]
     fn run(self) {
-        let Pair { op, an, bn, a, b, out, .. } = self;
+        let Pair { op, an, bn, length, a, b, out, .. } = self;
         match self.dtype {
-            DType::F32 => op.run_f32(view(a, an), view(b, bn), view_mut(out, an)),
-            _ => op.run_i32(view(a, an), view(b, bn), view_mut(out, an)),
+            DType::F32 => op.run_f32(view(a, an), view(b, bn), length, view_mut(out, an)),
+            _ => op.run_i32(view(a, an), view(b, bn), length, view_mut(out, an)),
         }
     }
 }
@@ -477,7 +482,7 @@ impl Step {
         let [x, b] = inputs.map(|x| &x[piece.first_word(ty)..][..row.arena_words()]);
         if let Prepared::Elementwise(op) = &self.prepared {
             let n = row.shape.elements();
-            kernels.run(Pair { op: *op, dtype: self.output.dtype, an: n, bn: n, a: x, b, out });
+            kernels.run(Pair { op: *op, dtype: self.output.dtype, an: n, bn: n, length: 1, a: x, b, out });
         } else {
             kernels.run(Image { step: self, kernels, ty: row, to: row.shape, x, out });
         }
@@ -583,10 +588,11 @@ impl Step {
         let (a, b) = (self.inputs[0], self.inputs[1]);
         let (a_words, b_words) = (a.ty.arena_words(), b.ty.arena_words());
         let (an, bn) = (a.ty.shape.elements(), b.ty.shape.elements());
+        let length = ops::elementwise::run_length(a.ty.shape, b.ty.shape).expect("checked by infer");
         let ([x, y], out) = inputs_and_output(values, [a, b], self.place, batch);
         let inputs = x.chunks_exact(a_words).zip(y.chunks_exact(b_words));
         for ((a, b), out) in inputs.zip(out.chunks_exact_mut(a_words)) {
-            kernels.run(Pair { op, dtype: self.output.dtype, an, bn, a, b, out });
+            kernels.run(Pair { op, dtype: self.output.dtype, an, bn, length, a, b, out });
         }
     }
 

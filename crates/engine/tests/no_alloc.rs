@@ -71,7 +71,8 @@ fn graph(rng: &mut Rng) -> Graph {
     let weight = Tensor::f32_matrix(24, 160, rng.floats(3840, -1.0, 1.0));
     let mixed = add(&mut g, Op::Conv2d(full), &[smooth], Params { weight: Some(weight), ..none() });
     let tanh = add(&mut g, Op::Activation(Activation::Tanh), &[mixed], none());
-    let joined = add(&mut g, Op::Concat, &[tanh, mixed], none());
+    let larger = add(&mut g, Op::Max, &[tanh, mixed], none());
+    let joined = add(&mut g, Op::Concat, &[larger, mixed], none());
     let u2 = Quant::new(2, Encoding::Unsigned);
     let quantize = Quantize {
         scale: 1.5,

@@ -22,7 +22,8 @@ fn random_graph(rng: &mut Rng) -> Graph {
         if g.ty(v).dtype == DType::F32 {
             match shortcut.filter(|s| g.ty(*s) == g.ty(v)) {
                 Some(s) if rng.below(2) == 0 => {
-                    v = g.add("add", Op::Add, &[v, s], Params::default()).unwrap();
+                    let op = [Op::Add, Op::Add, Op::Max, Op::Min][rng.below(4)];
+                    v = g.add("join", op, &[v, s], Params::default()).unwrap();
                 }
                 _ => shortcut = Some(v),
             }
@@ -62,7 +63,11 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
         },
         DType::F32 => match rng.below(12) {
             0 => (Op::Activation(Activation::Relu), Params::default()),
-            1 => (Op::Activation(Activation::Tanh), Params::default()),
+            1 => {
+                use Activation::{Abs, Erf, Floor, Round, Sqrt, Tanh};
+                let all = [Tanh, Tanh, Abs, Sqrt, Erf, Round, Floor];
+                (Op::Activation(all[rng.below(all.len())]), Params::default())
+            }
             2 => (Op::Activation(Activation::Clip { low: -1.0, high: 1.0 }), Params::default()),
             3 => {
                 let scale = Some(Tensor::f32(rng.floats(c, -0.3, 1.0)));

@@ -77,6 +77,12 @@ pub enum Op {
     Add,
     /// Product of two values.
     Mul,
+    /// Quotient of two values.
+    Div,
+    /// The larger of two values.
+    Max,
+    /// The smaller of two values.
+    Min,
     /// Joins values along the channels.
     Concat,
     /// The same elements in another shape.
@@ -107,6 +113,9 @@ impl Op {
             Op::Prelu => "prelu",
             Op::Add => "add",
             Op::Mul => "mul",
+            Op::Div => "div",
+            Op::Max => "max",
+            Op::Min => "min",
             Op::Concat => "concat",
             Op::Reshape(_) => "reshape",
             Op::Softmax => "softmax",
@@ -117,7 +126,7 @@ impl Op {
     /// Number of inputs: `Some(n)`, or `None` for one or more.
     pub fn arity(&self) -> Option<usize> {
         match self {
-            Op::Add | Op::Mul => Some(2),
+            Op::Add | Op::Mul | Op::Div | Op::Max | Op::Min => Some(2),
             Op::Concat => None,
             _ => Some(1),
         }
@@ -166,7 +175,11 @@ impl Op {
             Op::Affine => affine::infer(x, params),
             Op::Activation(a) => activation::infer(a, x),
             Op::Prelu => prelu::infer(x, params),
-            Op::Add | Op::Mul => elementwise::infer(inputs),
+            Op::Add => elementwise::infer(Elementwise::Add, inputs),
+            Op::Mul => elementwise::infer(Elementwise::Mul, inputs),
+            Op::Div => elementwise::infer(Elementwise::Div, inputs),
+            Op::Max => elementwise::infer(Elementwise::Max, inputs),
+            Op::Min => elementwise::infer(Elementwise::Min, inputs),
             Op::Concat => concat::infer(inputs),
             Op::Reshape(r) => reshape::infer(r, x),
             Op::Softmax => softmax::infer(x),
