@@ -4,7 +4,7 @@ use super::{Classes, ImportOptions};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::meta::{Layout, Preprocessing};
-use onebit_core::model::{Data, Params, Tensor};
+use onebit_core::model::{Data, MAX_ELEMENTS, Params, Tensor};
 use onebit_core::ops::Op;
 use onebit_core::types::{Quant, Shape};
 use std::path::Path;
@@ -132,6 +132,19 @@ pub fn preprocessing(
 /// Short side to which pictures are scaled: what the user says, else 256 for inputs of 224, else 0.
 pub fn resize(options: &ImportOptions, shape: Shape) -> usize {
     options.resize.unwrap_or(if (shape.h, shape.w) == (224, 224) { 256 } else { 0 })
+}
+
+/// The size of the input that the user gives, if any.
+///
+/// # Errors
+/// When it is empty or larger than a tensor may be.
+pub fn input_shape(options: &ImportOptions) -> Result<Option<Shape>> {
+    let Some([h, w, c]) = options.input else { return Ok(None) };
+    let shape = Shape::new(h, w, c);
+    match shape.checked_elements() {
+        Some(1..=MAX_ELEMENTS) => Ok(Some(shape)),
+        _ => Err(Error::Input(format!("an input of {h} x {w} x {c} is empty or too large"))),
+    }
 }
 
 /// Name of the network: what the user says, else `stem`.

@@ -28,6 +28,8 @@ pub struct ImportOptions {
     pub name: Option<String>,
     /// Length to which the short side of a picture is scaled before the centre is cropped.
     pub resize: Option<usize>,
+    /// Rows, columns and channels of the input, for sources that do not say; otherwise it is assumed, and noted.
+    pub input: Option<[usize; 3]>,
 }
 
 /// Which outputs are classes.
