@@ -50,7 +50,7 @@ mod with_alloc {
     use super::*;
     use crate::cases::{Case, map};
     use crate::model::Error;
-    use crate::ops::{Op, sized};
+    use crate::ops::Op;
     use crate::reference::{Values, moved};
     use crate::types::{DType, Quant, ValueType};
     use alloc::{format, vec::Vec};
@@ -62,7 +62,7 @@ mod with_alloc {
             Some(n) if n > 0 && x.shape.c.is_multiple_of(n) => {
                 let shape =
                     Shape::new(x.shape.h.saturating_mul(bh), x.shape.w.saturating_mul(bw), x.shape.c / n);
-                sized(shape, x.dtype)
+                Ok(ValueType::new(shape, x.dtype))
             }
             _ => Err(Error(format!("cannot cut {} channels into blocks of {bh} x {bw} pixels", x.shape.c))),
         }

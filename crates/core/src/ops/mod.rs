@@ -28,7 +28,7 @@ pub mod transpose;
 pub mod window;
 
 #[cfg(feature = "alloc")]
-use crate::model::{Error, Params, Tensor};
+use crate::model::{Error, MAX_ELEMENTS, Params, Tensor};
 #[cfg(feature = "alloc")]
 use crate::types::ValueType;
 #[cfg(feature = "alloc")]
@@ -186,7 +186,7 @@ impl Op {
             return Err(Error(format!("takes no {role}")));
         }
         let x = inputs[0];
-        match self {
+        let out = match self {
             Op::Sign(_) => sign::infer(x),
             Op::Threshold(t) => threshold::infer(t, x, params),
             Op::Quantize(q) => quantize::infer(q, x),
@@ -214,6 +214,11 @@ impl Op {
             Op::DepthToSpace(d) => depth_to_space::infer(d, x),
             Op::Softmax => softmax::infer(x),
             Op::Argmax => argmax::infer(x),
+        }?;
+        // Here and not on the pages, which may therefore saturate: a shape that is accepted is one to reckon with.
+        match out.shape.checked_elements() {
+            Some(1..=MAX_ELEMENTS) => Ok(out),
+            _ => Err(Error(format!("would have an impossible shape, {}", out.shape))),
         }
     }
 }
@@ -268,14 +273,5 @@ fn floats_only(x: ValueType) -> Result<ValueType, Error> {
     match x.dtype {
         crate::types::DType::F32 => Ok(x),
         other => Err(Error(format!("needs f32 input, not {other}: decode it first"))),
-    }
-}
-
-/// Refuses more elements than a value may have.
-#[cfg(feature = "alloc")]
-fn sized(shape: crate::Shape, dtype: crate::DType) -> Result<ValueType, Error> {
-    match shape.checked_elements() {
-        Some(..=crate::model::MAX_ELEMENTS) => Ok(ValueType::new(shape, dtype)),
-        _ => Err(Error(format!("would have an impossible shape, {shape}"))),
     }
 }

@@ -97,7 +97,7 @@ mod with_alloc {
     use super::*;
     use crate::cases::{Case, formats, map};
     use crate::model::Error;
-    use crate::ops::{Op, sized};
+    use crate::ops::Op;
     use crate::reference::{Values, moved};
     use crate::types::{DType, ValueType};
     use alloc::{format, vec::Vec};
@@ -125,7 +125,8 @@ mod with_alloc {
             return Err(Error(format!("has more padding than {} can be mirrored to", x.shape)));
         }
         let add = |size: usize, near: usize, far: usize| size.saturating_add(near).saturating_add(far);
-        sized(Shape::new(add(x.shape.h, top, bottom), add(x.shape.w, left, right), x.shape.c), x.dtype)
+        let shape = Shape::new(add(x.shape.h, top, bottom), add(x.shape.w, left, right), x.shape.c);
+        Ok(ValueType::new(shape, x.dtype))
     }
 
     /// The integer that a float is.

@@ -148,7 +148,7 @@ mod with_alloc {
     use super::*;
     use crate::cases::{Case, map};
     use crate::model::Error;
-    use crate::ops::{Op, sized};
+    use crate::ops::Op;
     use crate::reference::{Values, moved};
     use crate::types::{DType, Quant, ValueType};
     use alloc::{format, vec::Vec};
@@ -165,7 +165,7 @@ mod with_alloc {
         if op.mode == ResizeMode::Linear {
             crate::ops::floats_only(x)?;
         }
-        sized(Shape::new(op.size[0], op.size[1], x.shape.c), x.dtype)
+        Ok(ValueType::new(Shape::new(op.size[0], op.size[1], x.shape.c), x.dtype))
     }
 
     /// The taps of the rows and of the columns.
