@@ -3,6 +3,8 @@
 //! Preparation packs weights for the kernels and plans one arena for all values: a value's place is
 //! reused after its last reader. Running touches only that arena and never allocates.
 
+mod layout;
+
 use crate::bits;
 use crate::kernels::{Kernels, Pass};
 use crate::model::{Error, Model, Node, Tensor};
@@ -14,6 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytemuck::Pod;
 use core::ops::Range;
+use layout::Layout;
 
 /// Largest arena that a model may need for one image, in bytes.
 pub const MAX_ARENA_BYTES: usize = 1 << 31;
@@ -93,6 +96,7 @@ enum Prepared {
     Elementwise(Elementwise),
     Concat,
     Reshape,
+    Layout(Layout),
     Softmax,
     Argmax,
 }
@@ -157,6 +161,9 @@ impl Prepared {
             Op::Min => Prepared::Elementwise(Elementwise::Min),
             Op::Concat => Prepared::Concat,
             Op::Reshape(_) => Prepared::Reshape,
+            op @ (Op::Transpose(_) | Op::Slice(_) | Op::Pad(_) | Op::Resize(_) | Op::DepthToSpace(_)) => {
+                Prepared::Layout(Layout::new(op, x).expect("these are its ops"))
+            }
             Op::Softmax => Prepared::Softmax,
             Op::Argmax => Prepared::Argmax,
         }
@@ -560,6 +567,7 @@ impl Step {
                 ops::reshape::run_bits(q.planes(), ty.shape, to, x, out);
             }
             (Prepared::Reshape, _) => out.copy_from_slice(x),
+            (Prepared::Layout(layout), _) => layout.run(ty, to, x, out),
             (Prepared::Softmax, _) => ops::softmax::run(c, view(x, n), view_mut(out, n)),
             (Prepared::Argmax, DType::I32) => {
                 ops::argmax::run::<i32>(c, view(x, n), view_mut(out, outputs));

@@ -275,6 +275,61 @@ fn float_sums_are_fused_and_in_order() {
 }
 
 #[test]
+fn elements_move() {
+    let (x, v) = counting(2, 3);
+    // 1 2 3
+    // 4 5 6
+    let on = |op| run(op, x, v.clone(), Params::default()).to_f32();
+    assert_eq!(on(Op::Transpose(Transpose { order: [1, 0, 2] })), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    assert_eq!(on(Op::Transpose(Transpose { order: [2, 1, 0] })), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    assert_eq!(on(Op::Transpose(Transpose { order: [2, 0, 1] })), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let slice = Slice { from: [1, 0, 0], size: [1, 2, 1], step: [1, 2, 1] };
+    assert_eq!(on(Op::Slice(slice)), [4.0, 6.0]);
+    let pad = |pad, mode, value| on(Op::Pad(Pad { pad, mode, value }));
+    assert_eq!(
+        pad([0, 1, 1, 0], PadMode::Constant, 9.0),
+        [9.0, 1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6.0, 9.0, 9.0, 9.0, 9.0]
+    );
+    assert_eq!(
+        pad([0, 2, 1, 1], PadMode::Reflect, 0.0),
+        [3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 6.0, 5.0, 4.0, 5.0, 6.0, 5.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0]
+    );
+    assert_eq!(
+        pad([1, 0, 0, 1], PadMode::Edge, 0.0),
+        [1.0, 2.0, 3.0, 3.0, 1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 6.0, 6.0]
+    );
+    let x = map(1, 2, 4, DType::BIT);
+    let v = Values::Int(vec![1, -1, 1, 1, -1, -1, 1, -1]);
+    let blocks = run(Op::DepthToSpace(DepthToSpace { block: [2, 2] }), x, v, Params::default());
+    assert_eq!(blocks, Values::Int(vec![1, -1, -1, -1, 1, 1, 1, -1]));
+}
+
+/// The numbers are those of ONNX Runtime.
+#[test]
+fn maps_are_resized_as_in_onnx() {
+    use Coordinates::{AlignCorners, Asymmetric, HalfPixel};
+    use ResizeMode::{Linear, NearestCeil, NearestFloor, NearestPreferCeil, NearestPreferFloor};
+    let (x, v) = counting(1, 4);
+    let on = |w, mode, coordinates| {
+        let op = Op::Resize(Resize { size: [1, w], mode, coordinates });
+        run(op, x, v.clone(), Params::default()).to_f32()
+    };
+    assert_eq!(on(8, Linear, HalfPixel), [1.0, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.0]);
+    assert_eq!(on(8, Linear, Asymmetric), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]);
+    assert_eq!(on(7, Linear, AlignCorners), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]);
+    assert_eq!(on(2, Linear, HalfPixel), [1.5, 3.5]);
+    assert_eq!(on(8, NearestFloor, Asymmetric), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
+    assert_eq!(on(8, NearestCeil, Asymmetric), [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
+    assert_eq!(on(8, NearestPreferFloor, Asymmetric), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
+    assert_eq!(on(8, NearestPreferCeil, Asymmetric), [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
+    assert_eq!(on(2, NearestPreferFloor, HalfPixel), [1.0, 3.0]);
+    assert_eq!(on(2, NearestPreferCeil, HalfPixel), [2.0, 4.0]);
+    assert_eq!(on(7, NearestPreferFloor, AlignCorners), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0]);
+    assert_eq!(on(3, NearestFloor, HalfPixel), [1.0, 2.0, 3.0]);
+    assert_eq!(on(3, NearestCeil, HalfPixel), [2.0, 3.0, 4.0]);
+}
+
+#[test]
 fn joins_shapes_and_reductions() {
     let x = map(2, 1, 2, DType::I32);
     let v = || Values::Int(vec![7, -1, 5, 5]);

@@ -209,7 +209,10 @@ fn keep_outputs(graph: &mut Graph, n: usize) -> Result<()> {
             Op::BConv2d(c) => c.groups > 1,
             _ => false,
         };
-        let per_channel = matches!(node.op, Op::Affine | Op::Prelu | Op::Activation(_) | Op::Softmax);
+        let per_channel = matches!(
+            node.op,
+            Op::Affine | Op::Prelu | Op::Activation(_) | Op::Softmax | Op::Pad(_) | Op::Resize(_)
+        );
         if grouped || !(matrix || per_channel) {
             let text = "follows the outputs, which can therefore not be cut down to classes";
             return Err(Error::layer(&node.name, text));
