@@ -1,6 +1,37 @@
 //! Constants of other frameworks: N-dimensional arrays in C order, before they become weights.
 
+mod numbers;
+mod shapes;
+
+pub(super) use numbers::{Reduction, maximum, minimum, work};
+pub(super) use shapes::axis_of;
+pub use shapes::broadcast;
+
 use crate::error::{Error, Result};
+
+/// Most elements of an array.
+pub const MOST_ELEMENTS: usize = 1 << 28;
+
+/// Most axes of an array.
+pub const MOST_AXES: usize = 16;
+
+/// Number of elements of a shape.
+///
+/// # Errors
+/// When an array may not be that large.
+pub fn count(shape: &[usize]) -> Result<usize> {
+    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    match n.filter(|n| *n <= MOST_ELEMENTS && shape.len() <= MOST_AXES) {
+        Some(n) => Ok(n),
+        None if shape.len() > MOST_AXES => {
+            Err(Error::Model(format!("a constant of {} axes has more than {MOST_AXES}", shape.len())))
+        }
+        None => {
+            let text = format!("a constant of shape {shape:?} has more than {MOST_ELEMENTS} elements");
+            Err(Error::Model(text))
+        }
+    }
+}
 
 /// Elements of an [`Array`]. Narrower types of a source are widened: half and double floats to f32, integers to i64.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +59,9 @@ impl Array {
     /// # Errors
     /// When they do not.
     pub fn new(shape: Vec<usize>, elements: Elements) -> Result<Self> {
-        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let count = count(&shape)?;
         let array = Array { shape, elements };
-        match count == Some(array.len()) {
+        match count == array.len() {
             true => Ok(array),
             false => Err(Error::Model(format!(
                 "a constant of shape {:?} has {} elements",
@@ -73,6 +104,36 @@ impl Array {
             Elements::F32(_) => None,
             Elements::I64(v) => Some(v.clone()),
             Elements::Bool(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
+        }
+    }
+    /// The elements if they are floats.
+    ///
+    /// # Errors
+    /// When they are not; so do the next two.
+    pub fn floats(&self) -> Result<&[f32]> {
+        match &self.elements {
+            Elements::F32(v) => Ok(v),
+            _ => Err(Error::Model("an input should have floats".into())),
+        }
+    }
+    /// The elements if they are integers.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn integers(&self) -> Result<&[i64]> {
+        match &self.elements {
+            Elements::I64(v) => Ok(v),
+            _ => Err(Error::Model("an input should have integers".into())),
+        }
+    }
+    /// The elements if they are truth values.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn truths(&self) -> Result<&[bool]> {
+        match &self.elements {
+            Elements::Bool(v) => Ok(v),
+            _ => Err(Error::Model("an input should have truth values".into())),
         }
     }
     /// The only element as a float, or `None` when there are more.

@@ -8,6 +8,7 @@ pub mod array;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;
+pub mod onnx;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
