@@ -8,6 +8,7 @@ pub mod array;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;
+pub mod lower;
 pub mod onnx;
 
 use crate::error::{Error, Result};
@@ -70,7 +71,7 @@ pub trait Importer: Sync {
 }
 
 /// All importers, in the order in which they are asked whether they know a source.
-pub static IMPORTERS: &[&dyn Importer] = &[&bmxnet::BmxNet, &bnn_pynq::BnnPynq];
+pub static IMPORTERS: &[&dyn Importer] = &[&onnx::Onnx, &bmxnet::BmxNet, &bnn_pynq::BnnPynq];
 
 /// Reads a network of any known format.
 ///
