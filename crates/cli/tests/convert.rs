@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{assert_keys, asset, fail, json, run, shared, succeed};
+use common::{assert_keys, asset, fail, json, misuse, run, shared, succeed};
 use std::path::Path;
 
 fn text(path: &Path) -> String {
@@ -94,6 +94,9 @@ fn what_cannot_be_converted_leaves_nothing() {
     assert!(
         fail(["convert", &at("source.xyz"), "-o", &out, "--classes", &at("none.txt")]).contains("none.txt")
     );
+    for size in ["32x32", "0x32x3", "32x32x3x1", "axbxc"] {
+        misuse(["convert", &at("source.xyz"), "-o", &out, "--input", size]);
+    }
     std::fs::write(at("names.txt"), "\n\n").unwrap();
     assert!(
         fail(["convert", &at("source.xyz"), "-o", &out, "--classes", &at("names.txt")]).contains("names.txt")

@@ -3,6 +3,8 @@
 //! Preparation packs weights for the kernels and plans one arena for all values: a value's place is
 //! reused after its last reader. Running touches only that arena and never allocates.
 
+mod layout;
+
 use crate::bits;
 use crate::kernels::{Kernels, Pass};
 use crate::model::{Error, Model, Node, Tensor};
@@ -14,6 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytemuck::Pod;
 use core::ops::Range;
+use layout::Layout;
 
 /// Largest arena that a model may need for one image, in bytes.
 pub const MAX_ARENA_BYTES: usize = 1 << 31;
@@ -93,6 +96,7 @@ enum Prepared {
     Elementwise(Elementwise),
     Concat,
     Reshape,
+    Layout(Layout),
     Softmax,
     Argmax,
 }
@@ -152,8 +156,14 @@ impl Prepared {
             Op::Prelu => Prepared::Prelu(floats(&p.scale, 1.0)),
             Op::Add => Prepared::Elementwise(Elementwise::Add),
             Op::Mul => Prepared::Elementwise(Elementwise::Mul),
+            Op::Div => Prepared::Elementwise(Elementwise::Div),
+            Op::Max => Prepared::Elementwise(Elementwise::Max),
+            Op::Min => Prepared::Elementwise(Elementwise::Min),
             Op::Concat => Prepared::Concat,
             Op::Reshape(_) => Prepared::Reshape,
+            op @ (Op::Transpose(_) | Op::Slice(_) | Op::Pad(_) | Op::Resize(_) | Op::DepthToSpace(_)) => {
+                Prepared::Layout(Layout::new(op, x).expect("these are its ops"))
+            }
             Op::Softmax => Prepared::Softmax,
             Op::Argmax => Prepared::Argmax,
         }
@@ -380,12 +390,14 @@ impl Pass for Image<'_> {
     }
 }
 
-/// One image of a sum or product, of `an` and `bn` elements.
+/// One image of a function of two values, of `an` and `bn` elements.
 struct Pair<'a> {
     op: Elementwise,
     dtype: DType,
     an: usize,
     bn: usize,
+    /// Elements of `a` for each of `b`.
+    length: usize,
     a: &'a [u64],
     b: &'a [u64],
     out: &'a mut [u64],
@@ -394,10 +406,10 @@ struct Pair<'a> {
 impl Pass for Pair<'_> {
     #[inline(always)]
     fn run(self) {
-        let Pair { op, an, bn, a, b, out, .. } = self;
+        let Pair { op, an, bn, length, a, b, out, .. } = self;
         match self.dtype {
-            DType::F32 => op.run_f32(view(a, an), view(b, bn), view_mut(out, an)),
-            _ => op.run_i32(view(a, an), view(b, bn), view_mut(out, an)),
+            DType::F32 => op.run_f32(view(a, an), view(b, bn), length, view_mut(out, an)),
+            _ => op.run_i32(view(a, an), view(b, bn), length, view_mut(out, an)),
         }
     }
 }
@@ -477,7 +489,7 @@ impl Step {
         let [x, b] = inputs.map(|x| &x[piece.first_word(ty)..][..row.arena_words()]);
         if let Prepared::Elementwise(op) = &self.prepared {
             let n = row.shape.elements();
-            kernels.run(Pair { op: *op, dtype: self.output.dtype, an: n, bn: n, a: x, b, out });
+            kernels.run(Pair { op: *op, dtype: self.output.dtype, an: n, bn: n, length: 1, a: x, b, out });
         } else {
             kernels.run(Image { step: self, kernels, ty: row, to: row.shape, x, out });
         }
@@ -555,6 +567,7 @@ impl Step {
                 ops::reshape::run_bits(q.planes(), ty.shape, to, x, out);
             }
             (Prepared::Reshape, _) => out.copy_from_slice(x),
+            (Prepared::Layout(layout), _) => layout.run(ty, to, x, out),
             (Prepared::Softmax, _) => ops::softmax::run(c, view(x, n), view_mut(out, n)),
             (Prepared::Argmax, DType::I32) => {
                 ops::argmax::run::<i32>(c, view(x, n), view_mut(out, outputs));
@@ -583,10 +596,11 @@ impl Step {
         let (a, b) = (self.inputs[0], self.inputs[1]);
         let (a_words, b_words) = (a.ty.arena_words(), b.ty.arena_words());
         let (an, bn) = (a.ty.shape.elements(), b.ty.shape.elements());
+        let length = ops::elementwise::run_length(a.ty.shape, b.ty.shape).expect("checked by infer");
         let ([x, y], out) = inputs_and_output(values, [a, b], self.place, batch);
         let inputs = x.chunks_exact(a_words).zip(y.chunks_exact(b_words));
         for ((a, b), out) in inputs.zip(out.chunks_exact_mut(a_words)) {
-            kernels.run(Pair { op, dtype: self.output.dtype, an, bn, a, b, out });
+            kernels.run(Pair { op, dtype: self.output.dtype, an, bn, length, a, b, out });
         }
     }
 

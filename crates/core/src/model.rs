@@ -273,7 +273,10 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Names the node, says what is wrong with it.
     pub fn new(input: ValueType, nodes: Vec<Node<'a>>) -> Result<Self, Error> {
-        let mut types = alloc::vec![check_type("the input", input)?];
+        if !matches!(input.shape.checked_elements(), Some(1..=MAX_ELEMENTS)) {
+            return Err(Error(format!("the input would have an impossible shape, {}", input.shape)));
+        }
+        let mut types = alloc::vec![input];
         for node in &nodes {
             let at = |e: Error| Error(format!("layer '{}' ({}): {e}", node.name, node.op.name()));
             for (role, tensor) in node.params.each() {
@@ -281,8 +284,7 @@ impl<'a> Model<'a> {
             }
             let inputs: Option<Vec<ValueType>> = node.inputs.iter().map(|&v| types.get(v).copied()).collect();
             let inputs = inputs.ok_or_else(|| at("reads a value that is not made before it".into()))?;
-            let out = node.op.infer(&inputs, &node.params).map_err(at)?;
-            types.push(check_type(&node.name, out)?);
+            types.push(node.op.infer(&inputs, &node.params).map_err(at)?);
         }
         if nodes.is_empty() {
             return Err("the model has no layers".into());
@@ -308,13 +310,6 @@ impl<'a> Model<'a> {
     /// Type of the network output, the value of the last node.
     pub fn output(&self) -> ValueType {
         self.types[self.types.len() - 1]
-    }
-}
-
-fn check_type(name: &str, t: ValueType) -> Result<ValueType, Error> {
-    match t.shape.checked_elements() {
-        Some(1..=MAX_ELEMENTS) => Ok(t),
-        _ => Err(Error(format!("'{name}' would have an impossible shape, {}", t.shape))),
     }
 }
 

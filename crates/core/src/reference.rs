@@ -5,7 +5,7 @@
 
 use crate::model::{Error, Model, Node};
 use crate::ops::{self, Op};
-use crate::types::ValueType;
+use crate::types::{Shape, ValueType};
 use alloc::vec::Vec;
 
 /// Unpacked elements of one image, in `[h][w][c]` order.
@@ -58,12 +58,40 @@ pub fn node(node: &Node<'_>, types: &[ValueType], inputs: &[&Values], out: Value
         Op::Affine => ops::affine::reference(x, v, p),
         Op::Activation(a) => ops::activation::reference(a, v),
         Op::Prelu => ops::prelu::reference(x, v, p),
-        Op::Add => ops::elementwise::reference(ops::Elementwise::Add, v, inputs[1]),
-        Op::Mul => ops::elementwise::reference(ops::Elementwise::Mul, v, inputs[1]),
+        Op::Add => ops::elementwise::reference(ops::Elementwise::Add, types, v, inputs[1]),
+        Op::Mul => ops::elementwise::reference(ops::Elementwise::Mul, types, v, inputs[1]),
+        Op::Div => ops::elementwise::reference(ops::Elementwise::Div, types, v, inputs[1]),
+        Op::Max => ops::elementwise::reference(ops::Elementwise::Max, types, v, inputs[1]),
+        Op::Min => ops::elementwise::reference(ops::Elementwise::Min, types, v, inputs[1]),
         Op::Concat => ops::concat::reference(types, inputs, out),
         Op::Reshape(_) => v.clone(),
+        Op::Transpose(t) => ops::transpose::reference(t, x, v),
+        Op::Slice(s) => ops::slice::reference(s, x, v),
+        Op::Pad(p) => ops::pad::reference(p, x, v, out),
+        Op::Resize(r) => ops::resize::reference(r, x, v),
+        Op::DepthToSpace(d) => ops::depth_to_space::reference(d, x, v, out),
         Op::Softmax => ops::softmax::reference(x, v),
         Op::Argmax => ops::argmax::reference(x, v),
+    }
+}
+
+/// Elements in another place: element `(y, x, c)` is element `from(y, x, c)` of `v`, or `outside`.
+pub(crate) fn moved(
+    shape: Shape,
+    v: &Values,
+    outside: f32,
+    from: impl Fn(usize, usize, usize) -> Option<usize>,
+) -> Values {
+    fn each<T: Copy>(v: &[T], outside: T, places: impl Iterator<Item = Option<usize>>) -> Vec<T> {
+        places.map(|place| place.map_or(outside, |i| v[i])).collect()
+    }
+    let places = (0..shape.elements()).map(|i| {
+        let (pixel, c) = (i / shape.c, i % shape.c);
+        from(pixel / shape.w, pixel % shape.w, c)
+    });
+    match v {
+        Values::F32(v) => Values::F32(each(v, outside, places)),
+        Values::Int(v) => Values::Int(each(v, outside as i32, places)),
     }
 }
 

@@ -96,6 +96,21 @@ fn functions_of_one_float() {
     assert_eq!(apply(Activation::Tanh), Values::F32(tanh.to_vec()));
     let sigmoid = [0.119_202_92, 0.377_540_67, 0.5, 0.622_459_33, 0.999_664_66];
     assert_eq!(apply(Activation::Sigmoid), Values::F32(sigmoid.to_vec()));
+    assert_eq!(apply(Activation::Abs), Values::F32(vec![2.0, 0.5, 0.0, 0.5, 8.0]));
+    assert_eq!(apply(Activation::Floor), Values::F32(vec![-2.0, -1.0, 0.0, 0.0, 8.0]));
+    assert_eq!(apply(Activation::Ceil), Values::F32(vec![-2.0, 0.0, 0.0, 1.0, 8.0]));
+    let erf = [-0.995_322_3, -0.520_499_9, 0.0, 0.520_499_9, 1.0];
+    assert_eq!(apply(Activation::Erf), Values::F32(erf.to_vec()));
+    let exp = [0.135_335_28, 0.606_530_66, 1.0, 1.648_721_2, 2_980.958];
+    assert_eq!(apply(Activation::Exp), Values::F32(exp.to_vec()));
+    let infinite = f32::NEG_INFINITY;
+    let log = [infinite, infinite, infinite, -core::f32::consts::LN_2, 2.079_441_5];
+    assert_eq!(apply(Activation::Log), Values::F32(log.to_vec()));
+    let sqrt = [0.0, 0.0, 0.0, core::f32::consts::FRAC_1_SQRT_2, 2.828_427];
+    assert_eq!(apply(Activation::Sqrt), Values::F32(sqrt.to_vec()));
+    let halves =
+        on_floats(Op::Activation(Activation::Round), &[-2.5, -1.5, 0.5, 1.5, 3.5], Params::default());
+    assert_eq!(halves, Values::F32(vec![-2.0, -2.0, 0.0, 2.0, 4.0]));
     let slopes = Params { scale: Some(Tensor::f32(vec![0.5, 4.0, 4.0, -1.0, 3.0])), ..Params::default() };
     assert_eq!(on_floats(Op::Prelu, &x, slopes), Values::F32(vec![-1.0, -2.0, 0.0, 0.5, 8.0]));
 }
@@ -104,8 +119,12 @@ fn functions_of_one_float() {
 #[test]
 fn functions_that_are_called_monotone_never_fall() {
     let clip = Activation::Clip { low: -0.75, high: 3.0 };
-    for a in [Activation::Relu, clip, Activation::Tanh, Activation::Sigmoid] {
-        assert!(a.is_monotone());
+    let all = onebit_core::ops::activation::cases().into_iter().map(|case| case.op);
+    for a in all.chain([Op::Activation(clip)]) {
+        let Op::Activation(a) = a else { unreachable!() };
+        if !a.is_monotone() {
+            continue;
+        }
         // Finite floats in order, as integers.
         let value =
             |key: i64| f32::from_bits(if key < 0 { key.unsigned_abs() as u32 | 1 << 31 } else { key as u32 });
@@ -256,12 +275,68 @@ fn float_sums_are_fused_and_in_order() {
 }
 
 #[test]
+fn elements_move() {
+    let (x, v) = counting(2, 3);
+    // 1 2 3
+    // 4 5 6
+    let on = |op| run(op, x, v.clone(), Params::default()).to_f32();
+    assert_eq!(on(Op::Transpose(Transpose { order: [1, 0, 2] })), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    assert_eq!(on(Op::Transpose(Transpose { order: [2, 1, 0] })), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    assert_eq!(on(Op::Transpose(Transpose { order: [2, 0, 1] })), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let slice = Slice { from: [1, 0, 0], size: [1, 2, 1], step: [1, 2, 1] };
+    assert_eq!(on(Op::Slice(slice)), [4.0, 6.0]);
+    let pad = |pad, mode, value| on(Op::Pad(Pad { pad, mode, value }));
+    assert_eq!(
+        pad([0, 1, 1, 0], PadMode::Constant, 9.0),
+        [9.0, 1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6.0, 9.0, 9.0, 9.0, 9.0]
+    );
+    assert_eq!(
+        pad([0, 2, 1, 1], PadMode::Reflect, 0.0),
+        [3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 6.0, 5.0, 4.0, 5.0, 6.0, 5.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0]
+    );
+    assert_eq!(
+        pad([1, 0, 0, 1], PadMode::Edge, 0.0),
+        [1.0, 2.0, 3.0, 3.0, 1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 6.0, 6.0]
+    );
+    let x = map(1, 2, 4, DType::BIT);
+    let v = Values::Int(vec![1, -1, 1, 1, -1, -1, 1, -1]);
+    let blocks = run(Op::DepthToSpace(DepthToSpace { block: [2, 2] }), x, v, Params::default());
+    assert_eq!(blocks, Values::Int(vec![1, -1, -1, -1, 1, 1, 1, -1]));
+}
+
+/// The numbers are those of ONNX Runtime.
+#[test]
+fn maps_are_resized_as_in_onnx() {
+    use Coordinates::{AlignCorners, Asymmetric, HalfPixel};
+    use ResizeMode::{Linear, NearestCeil, NearestFloor, NearestPreferCeil, NearestPreferFloor};
+    let (x, v) = counting(1, 4);
+    let on = |w, mode, coordinates| {
+        let op = Op::Resize(Resize { size: [1, w], mode, coordinates });
+        run(op, x, v.clone(), Params::default()).to_f32()
+    };
+    assert_eq!(on(8, Linear, HalfPixel), [1.0, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.0]);
+    assert_eq!(on(8, Linear, Asymmetric), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]);
+    assert_eq!(on(7, Linear, AlignCorners), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]);
+    assert_eq!(on(2, Linear, HalfPixel), [1.5, 3.5]);
+    assert_eq!(on(8, NearestFloor, Asymmetric), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
+    assert_eq!(on(8, NearestCeil, Asymmetric), [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
+    assert_eq!(on(8, NearestPreferFloor, Asymmetric), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]);
+    assert_eq!(on(8, NearestPreferCeil, Asymmetric), [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
+    assert_eq!(on(2, NearestPreferFloor, HalfPixel), [1.0, 3.0]);
+    assert_eq!(on(2, NearestPreferCeil, HalfPixel), [2.0, 4.0]);
+    assert_eq!(on(7, NearestPreferFloor, AlignCorners), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0]);
+    assert_eq!(on(3, NearestFloor, HalfPixel), [1.0, 2.0, 3.0]);
+    assert_eq!(on(3, NearestCeil, HalfPixel), [2.0, 3.0, 4.0]);
+}
+
+#[test]
 fn joins_shapes_and_reductions() {
     let x = map(2, 1, 2, DType::I32);
     let v = || Values::Int(vec![7, -1, 5, 5]);
     let none = Params::default;
     assert_eq!(run(Op::Add, x, v(), none()), Values::Int(vec![14, -2, 10, 10]));
     assert_eq!(run(Op::Mul, x, v(), none()), Values::Int(vec![49, 1, 25, 25]));
+    assert_eq!(run(Op::Max, x, v(), none()), v());
     assert_eq!(run(Op::Concat, x, v(), none()), Values::Int(vec![7, -1, 7, -1, 5, 5, 5, 5]));
     let flat = Op::Reshape(Reshape { shape: Shape::vector(4) });
     assert_eq!(run(flat, x, v(), none()), v());
@@ -271,4 +346,28 @@ fn joins_shapes_and_reductions() {
     let softmax = on_floats(Op::Softmax, &[0.0, core::f32::consts::LN_2], none());
     let Values::F32(p) = softmax else { panic!("floats expected") };
     assert!((p[0] - 1.0 / 3.0).abs() < 1e-7 && (p[1] - 2.0 / 3.0).abs() < 1e-7, "{p:?}");
+}
+
+/// A value, and what the op `second` makes of it.
+fn with_second(op: Op, second: Op, x: ValueType, values: &[f32]) -> Vec<f32> {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs, params: Params::default() };
+    let nodes = vec![node("second", second, vec![0]), node("op", op, vec![0, 1])];
+    reference::run(&Model::new(x, nodes).unwrap(), Values::F32(values.to_vec())).unwrap().to_f32()
+}
+
+#[test]
+fn second_operands_are_repeated() {
+    let whole = window([2, 2], [1, 1], [1, 1], [0; 4]);
+    let mean = Op::Pool2d(Pool2d { kind: PoolKind::Average, window: whole, count_pad: false });
+    // One pixel: the means of the channels, 4 and 5.
+    let with_mean =
+        |op| with_second(op, mean, map(2, 2, 2, DType::F32), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!(with_mean(Op::Max), [4.0, 5.0, 4.0, 5.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!(with_mean(Op::Min), [1.0, 2.0, 3.0, 4.0, 4.0, 5.0, 4.0, 5.0]);
+    assert_eq!(with_mean(Op::Div), [0.25, 0.4, 0.75, 0.8, 1.25, 1.2, 1.75, 1.6]);
+    // The first of equals: relu makes +0 of -0.
+    for op in [Op::Max, Op::Min] {
+        let got = with_second(op, Op::Activation(Activation::Relu), map(1, 1, 1, DType::F32), &[-0.0]);
+        assert!(got[0].is_sign_negative(), "{op:?}");
+    }
 }

@@ -191,6 +191,70 @@ fn windows_whose_size_overflows_are_refused() {
 }
 
 #[test]
+fn attributes_that_do_not_fit_are_refused() {
+    use onebit_core::DType::{self, F32, I8, I32, U8};
+    use ops::*;
+    const MOST: usize = usize::MAX;
+    let slice = |from, size, step| Op::Slice(Slice { from, size, step });
+    let pad = |pad, mode, value| Op::Pad(Pad { pad, mode, value });
+    let constant = |value| pad([1; 4], PadMode::Constant, value);
+    let resize = |size, mode| Op::Resize(Resize { size, mode, coordinates: Coordinates::HalfPixel });
+    let transpose = |order| Op::Transpose(Transpose { order });
+    let blocks = |block| Op::DepthToSpace(DepthToSpace { block });
+    let fits = |op: Op, dtype, says: &str| {
+        let x = cases::map(4, 5, 8, dtype);
+        let inputs = vec![x; op.arity().unwrap()];
+        let got = op.infer(&inputs, &Default::default()).map_or_else(|e| e.to_string(), |_| "fits".into());
+        assert!(got.contains(says), "{op:?} of {dtype} should say '{says}': {got}");
+    };
+    for (op, dtype, says) in [
+        (transpose([0, 1, 1]), F32, "none of the axes"),
+        (transpose([MOST, 1, 0]), DType::BIT, "none of the axes"),
+        (slice([0; 3], [4, 5, 8], [1; 3]), F32, "fits"),
+        (slice([0, 0, 1], [4, 5, 8], [1; 3]), F32, "cannot take"),
+        (slice([0; 3], [1, 0, 1], [1; 3]), F32, "cannot take"),
+        (slice([0; 3], [1; 3], [0, 1, 1]), F32, "cannot take"),
+        (slice([3, 0, 0], [2, 1, 1], [MOST, 1, 1]), F32, "cannot take"),
+        (slice([MOST; 3], [MOST; 3], [MOST; 3]), DType::BIT, "cannot take"),
+        (pad([65_537, 0, 0, 0], PadMode::Edge, 0.0), F32, "above 65536"),
+        (pad([MOST; 4], PadMode::Constant, 0.0), F32, "above 65536"),
+        (pad([1 << 16; 4], PadMode::Constant, 0.0), F32, "impossible shape"),
+        (pad([3, 4, 3, 4], PadMode::Reflect, 0.0), F32, "fits"),
+        (pad([3, 4, 4, 4], PadMode::Reflect, 0.0), F32, "can be mirrored"),
+        (pad([3, 5, 3, 4], PadMode::Reflect, 0.0), F32, "can be mirrored"),
+        (pad([1; 4], PadMode::Edge, 1.0), F32, "cannot pad"),
+        (constant(f32::NAN), F32, "cannot pad"),
+        (constant(f32::INFINITY), I32, "cannot pad"),
+        (constant(f32::NAN), U8, "cannot pad"),
+        (constant(0.0), DType::BIT, "cannot pad bit with 0"),
+        (constant(0.5), I32, "cannot pad"),
+        (constant(-2_147_483_648.0), I32, "fits"),
+        (constant(2_147_483_648.0), I32, "cannot pad"),
+        (constant(255.0), U8, "fits"),
+        (constant(-1.0), U8, "cannot pad"),
+        (constant(128.0), I8, "cannot pad"),
+        (resize([1 << 16, 1], ResizeMode::Linear), F32, "fits"),
+        (resize([0, 1], ResizeMode::Linear), F32, "0 or more than 65536"),
+        (resize([1, MOST], ResizeMode::NearestFloor), U8, "0 or more than 65536"),
+        (resize([1 << 16; 2], ResizeMode::NearestFloor), U8, "impossible shape"),
+        (resize([8, 8], ResizeMode::Linear), DType::BIT, "needs f32"),
+        (blocks([2, 4]), DType::BIT, "fits"),
+        (blocks([0, 2]), F32, "cannot cut 8 channels"),
+        (blocks([1, 3]), F32, "cannot cut 8 channels"),
+        (blocks([MOST, 2]), F32, "cannot cut 8 channels"),
+        (Op::Div, I32, "cannot divide integers"),
+        (Op::Max, DType::BIT, "needs f32 or i32"),
+    ] {
+        fits(op, dtype, says);
+    }
+    // The limits of one layer are those of the next: shapes never wrap, however long the chain is.
+    let mut x = cases::map(1, 1, 1, F32);
+    let edge = pad([1 << 16, 0, 1 << 16, 0], PadMode::Edge, 0.0);
+    let grown = (0..10_000).take_while(|_| edge.infer(&[x], &Default::default()).map(|y| x = y).is_ok());
+    assert_eq!(grown.count(), (1 << 28 >> 17) - 1);
+}
+
+#[test]
 fn arenas_beyond_the_limit_are_refused_before_anything_is_prepared() {
     // Three values of 1 GiB live at once; and a pixel of one bit still takes a word, 2 GiB beside the 1 GiB.
     let relu = Op::Activation(ops::Activation::Relu);

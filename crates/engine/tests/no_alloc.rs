@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// A network with every kind of layer: bytes to bits, binary convolutions with both kinds of output,
-/// pools, k-bit activations, float layers, a residual connection, joins, dense layers.
+/// pools, k-bit activations, float layers, a residual connection, joins, what moves elements, dense layers.
 fn graph(rng: &mut Rng) -> Graph {
     let mut g = Graph::new(ValueType::new(Shape::new(12, 11, 3), DType::U8), Default::default());
     let none = Params::default;
@@ -71,7 +71,8 @@ fn graph(rng: &mut Rng) -> Graph {
     let weight = Tensor::f32_matrix(24, 160, rng.floats(3840, -1.0, 1.0));
     let mixed = add(&mut g, Op::Conv2d(full), &[smooth], Params { weight: Some(weight), ..none() });
     let tanh = add(&mut g, Op::Activation(Activation::Tanh), &[mixed], none());
-    let joined = add(&mut g, Op::Concat, &[tanh, mixed], none());
+    let larger = add(&mut g, Op::Max, &[tanh, mixed], none());
+    let joined = add(&mut g, Op::Concat, &[larger, mixed], none());
     let u2 = Quant::new(2, Encoding::Unsigned);
     let quantize = Quantize {
         scale: 1.5,
@@ -81,12 +82,17 @@ fn graph(rng: &mut Rng) -> Graph {
         lowest: 0,
         highest: 3,
     };
+    let joined = moved(&mut g, joined);
+    let linear =
+        Resize { size: [5, 6], mode: ResizeMode::Linear, coordinates: Coordinates::PytorchHalfPixel };
+    let joined = add(&mut g, Op::Resize(linear), &[joined], none());
     let levels = add(&mut g, Op::Quantize(quantize), &[joined], none());
     let (op, params) = bconv(rng, &g, levels, 33, DType::I32);
     let counts = add(&mut g, op, &[levels], params);
     let sign = add(&mut g, Op::Sign(Sign { zero: Zero::Positive }), &[counts], none());
-    let flat = Reshape { shape: Shape::vector(g.ty(sign).shape.elements()) };
-    let flat = add(&mut g, Op::Reshape(flat), &[sign], none());
+    let moved = moved(&mut g, sign);
+    let flat = Reshape { shape: Shape::vector(g.ty(moved).shape.elements()) };
+    let flat = add(&mut g, Op::Reshape(flat), &[moved], none());
     let weight = rng.weights(65, g.ty(flat).shape.c, Quant::TERNARY);
     let dense = Op::BDense(BDense { output: DType::F32 });
     let hidden = add(&mut g, dense, &[flat], Params { weight: Some(weight), ..none() });
@@ -94,6 +100,27 @@ fn graph(rng: &mut Rng) -> Graph {
     let logits = add(&mut g, Op::Dense, &[hidden], Params { weight: Some(weight), ..none() });
     add(&mut g, Op::Softmax, &[logits], none());
     g
+}
+
+/// Every op that only moves elements.
+fn moved(g: &mut Graph, mut v: usize) -> usize {
+    let value = if g.ty(v).dtype == DType::F32 { 0.0 } else { 1.0 };
+    let c = g.ty(v).shape.c;
+    for op in [
+        Op::Transpose(Transpose { order: [1, 0, 2] }),
+        Op::Pad(Pad { pad: [1, 2, 0, 1], mode: PadMode::Constant, value }),
+        Op::Slice(Slice { from: [1, 0, c % 4], size: [3, 4, c - c % 4], step: [1, 1, 1] }),
+        Op::DepthToSpace(DepthToSpace { block: [2, 2] }),
+        Op::Pad(Pad { pad: [1, 0, 0, 1], mode: PadMode::Reflect, value: 0.0 }),
+        Op::Resize(Resize {
+            size: [4, 5],
+            mode: ResizeMode::NearestFloor,
+            coordinates: Coordinates::Asymmetric,
+        }),
+    ] {
+        v = g.add(op.name(), op, &[v], Params::default()).unwrap();
+    }
+    v
 }
 
 #[test]

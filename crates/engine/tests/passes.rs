@@ -22,7 +22,8 @@ fn random_graph(rng: &mut Rng) -> Graph {
         if g.ty(v).dtype == DType::F32 {
             match shortcut.filter(|s| g.ty(*s) == g.ty(v)) {
                 Some(s) if rng.below(2) == 0 => {
-                    v = g.add("add", Op::Add, &[v, s], Params::default()).unwrap();
+                    let op = [Op::Add, Op::Add, Op::Max, Op::Min][rng.below(4)];
+                    v = g.add("join", op, &[v, s], Params::default()).unwrap();
                 }
                 _ => shortcut = Some(v),
             }
@@ -35,6 +36,10 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
     let ty = g.ty(v);
     let (shape, c) = (ty.shape, ty.shape.c);
     let n = 1 + rng.below(70);
+    if rng.below(10) == 0 {
+        let op = random_move(rng, ty);
+        return g.add(name, op, &[v], Params::default()).unwrap_or_else(|e| panic!("{ty}: {e}"));
+    }
     let (op, params) = match ty.dtype {
         DType::Bits(_) | DType::U8 | DType::I8 => match rng.below(6) {
             0 if shape.h > 1 && shape.w > 1 && matches!(ty.dtype, DType::Bits(_)) => {
@@ -62,7 +67,11 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
         },
         DType::F32 => match rng.below(12) {
             0 => (Op::Activation(Activation::Relu), Params::default()),
-            1 => (Op::Activation(Activation::Tanh), Params::default()),
+            1 => {
+                use Activation::{Abs, Erf, Floor, Round, Sqrt, Tanh};
+                let all = [Tanh, Tanh, Abs, Sqrt, Erf, Round, Floor];
+                (Op::Activation(all[rng.below(all.len())]), Params::default())
+            }
             2 => (Op::Activation(Activation::Clip { low: -1.0, high: 1.0 }), Params::default()),
             3 => {
                 let scale = Some(Tensor::f32(rng.floats(c, -0.3, 1.0)));
@@ -89,6 +98,37 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
         },
     };
     g.add(name, op, &[v], params).unwrap_or_else(|e| panic!("{ty}: {e}"))
+}
+
+/// An op that moves elements.
+fn random_move(rng: &mut Rng, ty: ValueType) -> Op {
+    let Shape { h, w, c } = ty.shape;
+    match rng.below(6) {
+        0 | 1 => {
+            let orders = [[0, 1, 2], [1, 0, 2], [0, 2, 1], [2, 0, 1]];
+            // Large maps take long.
+            let few = if ty.shape.elements() < 200 { 4 } else { 2 };
+            Op::Transpose(Transpose { order: orders[rng.below(few)] })
+        }
+        2 => {
+            let from = [rng.below(h), rng.below(w), rng.below(c)];
+            let size = [h - from[0], w - from[1], c - from[2]].map(|n| 1 + rng.below(n));
+            Op::Slice(Slice { from, size, step: [1; 3] })
+        }
+        3 => {
+            let mode = [PadMode::Constant, PadMode::Edge, PadMode::Reflect][rng.below(3)];
+            let value = if mode == PadMode::Constant { 1.0 } else { 0.0 };
+            let pad = [h, w, h, w].map(|n| rng.below(n.min(3)));
+            Op::Pad(Pad { pad, mode, value })
+        }
+        4 if c.is_multiple_of(4) => Op::DepthToSpace(DepthToSpace { block: [2, 2] }),
+        _ => {
+            let linear = ty.dtype == DType::F32 && rng.below(2) == 0;
+            let mode = if linear { ResizeMode::Linear } else { ResizeMode::NearestPreferFloor };
+            let size = [1 + rng.below(8), 1 + rng.below(8)];
+            Op::Resize(Resize { size, mode, coordinates: Coordinates::HalfPixel })
+        }
+    }
 }
 
 /// BatchNorm-like constants: positive, negative and zero scales.
@@ -180,6 +220,60 @@ fn the_float_twin_gives_the_same_results() {
         twins += usize::from(is_binary(&graph));
     }
     assert!(twins > 50);
+}
+
+/// Constants are those of channels: a chain of functions ends where the channels change.
+#[test]
+fn thresholds_do_not_reach_across_other_channels() {
+    let shape = Shape::new(2, 3, 4);
+    let movers = [
+        Op::Reshape(Reshape { shape: Shape::vector(24) }),
+        Op::Reshape(Reshape { shape: Shape::new(4, 3, 2) }),
+        Op::Transpose(Transpose { order: [2, 0, 1] }),
+        Op::Slice(Slice { from: [0, 0, 1], size: [2, 3, 3], step: [1; 3] }),
+        Op::DepthToSpace(DepthToSpace { block: [1, 2] }),
+    ];
+    for (i, mover) in movers.into_iter().enumerate() {
+        let mut rng = Rng::new(70 + i as u64);
+        let mut g = Graph::new(ValueType::new(shape, DType::F32), Default::default());
+        let before = affine(&mut rng, 4);
+        let v = g.add("before", Op::Affine, &[Graph::INPUT], before).unwrap();
+        let v = g.add("mover", mover, &[v], Params::default()).unwrap();
+        let after = affine(&mut rng, g.ty(v).shape.c);
+        let v = g.add("after", Op::Affine, &[v], after).unwrap();
+        g.add("sign", Op::Sign(Sign { zero: Zero::Positive }), &[v], Params::default()).unwrap();
+        let image = rng.values(g.ty(Graph::INPUT));
+        let want = output(&g, &image);
+        passes::optimize(&mut g).unwrap();
+        assert_eq!(output(&g, &image), want, "{mover:?}");
+        assert!(g.nodes.iter().any(|n| matches!(n.op, Op::Threshold(_))), "{mover:?}");
+    }
+}
+
+#[test]
+fn transposes_cancel() {
+    let of = |h, w, c, orders: &[[usize; 3]]| {
+        let shape = Shape::new(h, w, c);
+        let mut g = Graph::new(ValueType::new(shape, DType::F32), Default::default());
+        for order in orders {
+            let v = g.output;
+            g.add("t", Op::Transpose(Transpose { order: *order }), &[v], Params::default()).unwrap();
+        }
+        let v = g.output;
+        g.add("relu", Op::Activation(Activation::Relu), &[v], Params::default()).unwrap();
+        let image = Rng::new(80).values(g.ty(Graph::INPUT));
+        let want = output(&g, &image);
+        passes::optimize(&mut g).unwrap();
+        assert_eq!(output(&g, &image), want);
+        g.nodes.iter().map(|n| n.op.name()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of(2, 3, 4, &[[2, 0, 1], [1, 2, 0]]), "activation");
+    assert_eq!(of(2, 3, 4, &[[2, 0, 1], [2, 0, 1], [2, 0, 1]]), "activation");
+    assert_eq!(of(2, 3, 4, &[[2, 0, 1], [2, 0, 1]]), "transpose activation");
+    assert_eq!(of(1, 1, 4, &[[2, 0, 1]]), "reshape activation");
+    assert_eq!(of(1, 3, 4, &[[1, 0, 2]]), "reshape activation");
+    assert_eq!(of(1, 3, 4, &[[1, 2, 0], [2, 0, 1]]), "activation");
+    assert_eq!(of(1, 3, 4, &[[0, 2, 1]]), "transpose activation");
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct Convert {
     /// Scales the short side of pictures to this length before the centre is cropped
     #[arg(long, value_name = "PIXELS")]
     resize: Option<usize>,
+    /// Size of the input, for sources that do not say it: rows, columns and channels
+    #[arg(long, value_name = "HxWxC", value_parser = input_size)]
+    input: Option<[usize; 3]>,
     /// Name of the network [default: that of the file]
     #[arg(long)]
     name: Option<String>,
@@ -77,6 +80,7 @@ impl Convert {
             classes: self.classes.as_deref().map_or(Ok(Classes::FromSource), classes)?,
             name: self.name.clone(),
             resize: self.resize,
+            input: self.input,
         };
         let imported = network::import(&self.source, &options)?;
         if let (Ok(a), Ok(b)) = (self.source.canonicalize(), self.output.canonicalize())
@@ -109,6 +113,13 @@ impl Convert {
         };
         if global.json { print_json(&report) } else { print(&report.text(self.explain)) }
     }
+}
+
+/// What `--input` says.
+fn input_size(value: &str) -> Result<[usize; 3], String> {
+    let sizes: Option<Vec<usize>> = value.split('x').map(|n| n.parse().ok().filter(|n| *n > 0)).collect();
+    let sizes = sizes.and_then(|s| <[usize; 3]>::try_from(s).ok());
+    sizes.ok_or_else(|| "rows, columns and channels are needed, such as 32x32x3 or 1x1x784".into())
 }
 
 /// What `--classes` says: a number, else a file of names.

@@ -49,7 +49,7 @@ fn reason(model: &Model<'_>, i: usize, node: &Node<'_>) -> Option<String> {
         Op::Sign(_) | Op::Threshold(_) | Op::Quantize(_) | Op::BConv2d(_) | Op::BDense(_) => None,
         Op::Decode => Some(format!("makes floats for {}", names(&readers))),
         _ if !reads_floats => None,
-        Op::Add | Op::Mul | Op::Concat => {
+        Op::Add | Op::Mul | Op::Div | Op::Max | Op::Min | Op::Concat => {
             let sources: Vec<String> = node.inputs.iter().map(|&v| from(v)).collect();
             Some(format!("joins the floats of {}", sources.join(" and ")))
         }

@@ -11,19 +11,24 @@ pub mod concat;
 pub mod conv2d;
 pub mod decode;
 pub mod dense;
+pub mod depth_to_space;
 pub mod elementwise;
+pub mod pad;
 pub mod pool2d;
 pub mod prelu;
 pub mod quantize;
 pub mod reshape;
+pub mod resize;
 pub mod sign;
+pub mod slice;
 pub mod softmax;
 pub mod threshold;
 pub mod transform;
+pub mod transpose;
 pub mod window;
 
 #[cfg(feature = "alloc")]
-use crate::model::{Error, Params, Tensor};
+use crate::model::{Error, MAX_ELEMENTS, Params, Tensor};
 #[cfg(feature = "alloc")]
 use crate::types::ValueType;
 #[cfg(feature = "alloc")]
@@ -34,12 +39,17 @@ pub use bconv2d::BConv2d;
 pub use bdense::BDense;
 pub use bpool2d::BPool2d;
 pub use conv2d::Conv2d;
+pub use depth_to_space::DepthToSpace;
 pub use elementwise::Elementwise;
+pub use pad::{Pad, PadMode};
 pub use pool2d::{Pool2d, PoolKind};
 pub use quantize::{Quantize, Rounding};
 pub use reshape::Reshape;
+pub use resize::{Coordinates, Resize, ResizeMode};
 pub use sign::{Sign, Zero};
+pub use slice::Slice;
 pub use threshold::Threshold;
+pub use transpose::Transpose;
 pub use window::Window;
 
 /// Every op that a model can contain.
@@ -77,10 +87,26 @@ pub enum Op {
     Add,
     /// Product of two values.
     Mul,
+    /// Quotient of two values.
+    Div,
+    /// The larger of two values.
+    Max,
+    /// The smaller of two values.
+    Min,
     /// Joins values along the channels.
     Concat,
     /// The same elements in another shape.
     Reshape(Reshape),
+    /// The axes in another order.
+    Transpose(Transpose),
+    /// A box of a value, or every few elements.
+    Slice(Slice),
+    /// More rows and columns.
+    Pad(Pad),
+    /// A map of another size.
+    Resize(Resize),
+    /// Channels become blocks of pixels.
+    DepthToSpace(DepthToSpace),
     /// `exp(x) / sum(exp(x))` over the channels.
     Softmax,
     /// Index of the first largest channel.
@@ -107,8 +133,16 @@ impl Op {
             Op::Prelu => "prelu",
             Op::Add => "add",
             Op::Mul => "mul",
+            Op::Div => "div",
+            Op::Max => "max",
+            Op::Min => "min",
             Op::Concat => "concat",
             Op::Reshape(_) => "reshape",
+            Op::Transpose(_) => "transpose",
+            Op::Slice(_) => "slice",
+            Op::Pad(_) => "pad",
+            Op::Resize(_) => "resize",
+            Op::DepthToSpace(_) => "depth_to_space",
             Op::Softmax => "softmax",
             Op::Argmax => "argmax",
         }
@@ -117,7 +151,7 @@ impl Op {
     /// Number of inputs: `Some(n)`, or `None` for one or more.
     pub fn arity(&self) -> Option<usize> {
         match self {
-            Op::Add | Op::Mul => Some(2),
+            Op::Add | Op::Mul | Op::Div | Op::Max | Op::Min => Some(2),
             Op::Concat => None,
             _ => Some(1),
         }
@@ -152,7 +186,7 @@ impl Op {
             return Err(Error(format!("takes no {role}")));
         }
         let x = inputs[0];
-        match self {
+        let out = match self {
             Op::Sign(_) => sign::infer(x),
             Op::Threshold(t) => threshold::infer(t, x, params),
             Op::Quantize(q) => quantize::infer(q, x),
@@ -166,11 +200,25 @@ impl Op {
             Op::Affine => affine::infer(x, params),
             Op::Activation(a) => activation::infer(a, x),
             Op::Prelu => prelu::infer(x, params),
-            Op::Add | Op::Mul => elementwise::infer(inputs),
+            Op::Add => elementwise::infer(Elementwise::Add, inputs),
+            Op::Mul => elementwise::infer(Elementwise::Mul, inputs),
+            Op::Div => elementwise::infer(Elementwise::Div, inputs),
+            Op::Max => elementwise::infer(Elementwise::Max, inputs),
+            Op::Min => elementwise::infer(Elementwise::Min, inputs),
             Op::Concat => concat::infer(inputs),
             Op::Reshape(r) => reshape::infer(r, x),
+            Op::Transpose(t) => transpose::infer(t, x),
+            Op::Slice(s) => slice::infer(s, x),
+            Op::Pad(p) => pad::infer(p, x),
+            Op::Resize(r) => resize::infer(r, x),
+            Op::DepthToSpace(d) => depth_to_space::infer(d, x),
             Op::Softmax => softmax::infer(x),
             Op::Argmax => argmax::infer(x),
+        }?;
+        // Here and not on the pages, which may therefore saturate: a shape that is accepted is one to reckon with.
+        match out.shape.checked_elements() {
+            Some(1..=MAX_ELEMENTS) => Ok(out),
+            _ => Err(Error(format!("would have an impossible shape, {}", out.shape))),
         }
     }
 }
@@ -196,6 +244,11 @@ pub fn cases() -> Vec<crate::cases::Case> {
         elementwise::cases(),
         concat::cases(),
         reshape::cases(),
+        transpose::cases(),
+        slice::cases(),
+        pad::cases(),
+        resize::cases(),
+        depth_to_space::cases(),
         softmax::cases(),
         argmax::cases(),
     ]

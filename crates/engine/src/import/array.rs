@@ -106,6 +106,12 @@ impl Array {
             Elements::Bool(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
         }
     }
+    /// The number that all elements are, or `None` when they differ.
+    pub fn uniform(&self) -> Option<f32> {
+        let all = self.to_f32();
+        let first = *all.first()?;
+        all.iter().all(|v| *v == first).then_some(first)
+    }
     /// The elements if they are floats.
     ///
     /// # Errors

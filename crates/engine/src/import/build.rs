@@ -4,7 +4,7 @@ use super::{Classes, ImportOptions};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::meta::{Layout, Preprocessing};
-use onebit_core::model::{Data, Params, Tensor};
+use onebit_core::model::{Data, MAX_ELEMENTS, Params, Tensor};
 use onebit_core::ops::Op;
 use onebit_core::types::{Quant, Shape};
 use std::path::Path;
@@ -134,6 +134,19 @@ pub fn resize(options: &ImportOptions, shape: Shape) -> usize {
     options.resize.unwrap_or(if (shape.h, shape.w) == (224, 224) { 256 } else { 0 })
 }
 
+/// The size of the input that the user gives, if any.
+///
+/// # Errors
+/// When it is empty or larger than a tensor may be.
+pub fn input_shape(options: &ImportOptions) -> Result<Option<Shape>> {
+    let Some([h, w, c]) = options.input else { return Ok(None) };
+    let shape = Shape::new(h, w, c);
+    match shape.checked_elements() {
+        Some(1..=MAX_ELEMENTS) => Ok(Some(shape)),
+        _ => Err(Error::Input(format!("an input of {h} x {w} x {c} is empty or too large"))),
+    }
+}
+
 /// Name of the network: what the user says, else `stem`.
 pub fn name(options: &ImportOptions, stem: &str) -> String {
     options.name.clone().unwrap_or_else(|| stem.to_owned())
@@ -196,7 +209,10 @@ fn keep_outputs(graph: &mut Graph, n: usize) -> Result<()> {
             Op::BConv2d(c) => c.groups > 1,
             _ => false,
         };
-        let per_channel = matches!(node.op, Op::Affine | Op::Prelu | Op::Activation(_) | Op::Softmax);
+        let per_channel = matches!(
+            node.op,
+            Op::Affine | Op::Prelu | Op::Activation(_) | Op::Softmax | Op::Pad(_) | Op::Resize(_)
+        );
         if grouped || !(matrix || per_channel) {
             let text = "follows the outputs, which can therefore not be cut down to classes";
             return Err(Error::layer(&node.name, text));

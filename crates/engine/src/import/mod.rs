@@ -8,6 +8,7 @@ pub mod array;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;
+pub mod lower;
 pub mod onnx;
 
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct ImportOptions {
     pub name: Option<String>,
     /// Length to which the short side of a picture is scaled before the centre is cropped.
     pub resize: Option<usize>,
+    /// Rows, columns and channels of the input, for sources that do not say; otherwise it is assumed, and noted.
+    pub input: Option<[usize; 3]>,
 }
 
 /// Which outputs are classes.
@@ -68,7 +71,7 @@ pub trait Importer: Sync {
 }
 
 /// All importers, in the order in which they are asked whether they know a source.
-pub static IMPORTERS: &[&dyn Importer] = &[&bmxnet::BmxNet, &bnn_pynq::BnnPynq];
+pub static IMPORTERS: &[&dyn Importer] = &[&onnx::Onnx, &bmxnet::BmxNet, &bnn_pynq::BnnPynq];
 
 /// Reads a network of any known format.
 ///

@@ -204,6 +204,16 @@ fn integer_edge(reaches: impl Fn(i32) -> bool) -> Edge {
     bisect(-bound, bound, |key| reaches(key as i32)).map(number)
 }
 
+/// The smallest float at which a predicate that never becomes false again holds: the lowest float if it always does, the
+/// highest if it never does.
+pub(crate) fn rises_at(reaches: impl Fn(f32) -> bool) -> f32 {
+    match float_edge(reaches) {
+        Edge::Rises(t) | Edge::Falls(t) => t.float,
+        Edge::Always => f32::MIN,
+        Edge::Never => f32::MAX,
+    }
+}
+
 fn float_edge(reaches: impl Fn(f32) -> bool) -> Edge {
     // Finite floats in order, as integers: the sign-magnitude bits made two's complement.
     let value =

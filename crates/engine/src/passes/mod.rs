@@ -2,11 +2,11 @@
 //!
 //! | pass | before | after |
 //! |---|---|---|
-//! | [`early_sign`] | sign of a reshaped value | reshape of its sign |
+//! | [`early_sign`] | sign or quantised form of a reshaped, transposed or enlarged value | the same of its sign |
 //! | [`fold_thresholds`] | affine, activation, sign | one threshold per channel |
 //! | [`early_threshold`] | threshold of a max-pool | bit pool of a threshold |
 //! | [`fuse_output`] | accumulators, then threshold or affine | the layer itself puts out bits or floats |
-//! | [`drop_reshape`] | flatten, then dense | dense |
+//! | [`drop_reshape`] | flatten, then dense; transposes that follow each other | dense; one transpose or none |
 //! | [`dead_code`] | nodes that nothing reads | |
 //!
 //! All are exact: the output of the network stays the same bit for bit.

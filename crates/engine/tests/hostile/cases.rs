@@ -416,6 +416,46 @@ fn network() -> Vec<Case> {
             one_node([1, 1, 4], "f32", json!({"op": "reshape", "shape": [1u64 << 32, 1u64 << 32, 4]})),
         ),
         one(
+            "transpose-order",
+            "none of the axes",
+            one_node([2, 3, 4], "f32", json!({"op": "transpose", "order": [0, 3, 1]})),
+        ),
+        one(
+            "slice-that-wraps",
+            "cannot take",
+            one_node([2, 3, 4], "f32", {
+                json!({"op": "slice", "from": [1, 0, 0], "size": [3, 1, 1], "step": [1u64 << 63, 1, 1]})
+            }),
+        ),
+        one(
+            "padding-bomb",
+            "impossible shape",
+            one_node([2, 3, 4], "f32", {
+                json!({"op": "pad", "pad": [65_536, 65_536, 65_536, 65_536], "mode": "constant", "value": 0})
+            }),
+        ),
+        one(
+            "padding-that-is-no-bit",
+            "cannot pad bit with 0",
+            one_node(
+                [2, 3, 4],
+                "bit",
+                json!({"op": "pad", "pad": [1, 1, 1, 1], "mode": "constant", "value": 0}),
+            ),
+        ),
+        one(
+            "resize-bomb",
+            "more than 65536",
+            one_node([2, 3, 4], "f32", {
+                json!({"op": "resize", "size": [1u64 << 60, 1], "mode": "linear", "coordinates": "asymmetric"})
+            }),
+        ),
+        one(
+            "blocks-that-wrap",
+            "cannot cut",
+            one_node([2, 3, 4], "f32", json!({"op": "depth_to_space", "block": [1u64 << 32, 1u64 << 32]})),
+        ),
+        one(
             "quantize-infinite",
             "not finite",
             one_node([1, 1, 4], "f32", {

@@ -1,0 +1,498 @@
+//! Values that can only be one of a few numbers.
+
+use super::grid::Grid;
+use super::unary::{Compare, Order, Quantizer, Unary};
+use super::{Affine, Float, Form, Lowerer, Var};
+use crate::error::{Error, Result};
+use crate::passes::fold_thresholds::rises_at;
+use onebit_core::DType;
+use onebit_core::model::{Params, Tensor};
+use onebit_core::ops::{Activation, Elementwise, Op, Threshold};
+use onebit_core::types::{Encoding, Quant};
+
+/// Most levels of a value; more are floats.
+const MAX_LEVELS: usize = 256;
+/// Floats beyond which no integer level is looked for.
+const FAR: f32 = 16_777_216.0;
+
+/// A value that is one of a few numbers.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    source: Source,
+    /// The numbers, one row for all channels or one for each.
+    pub(super) table: Vec<Vec<f32>>,
+}
+
+/// What says which of the numbers it is.
+#[derive(Clone, Debug)]
+enum Source {
+    /// Floats: level `i` from `edges[i - 1]` on.
+    Edges { base: usize, edges: Vec<f32> },
+    /// Integers: level `i` is their `i`-th smallest value.
+    Packed { value: usize },
+}
+
+/// Integers of the graph and what they stand for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaled {
+    pub value: usize,
+    pub scale: f32,
+    pub offset: f32,
+}
+
+impl Levels {
+    /// Levels of integers of the graph.
+    pub(super) fn packed(value: usize, table: Vec<Vec<f32>>) -> Self {
+        Levels { source: Source::Packed { value }, table }
+    }
+    /// The value of the graph that says which level it is.
+    pub(super) fn value(&self) -> usize {
+        match self.source {
+            Source::Edges { base, .. } => base,
+            Source::Packed { value } => value,
+        }
+    }
+    /// The levels after a function of one number for each row of the table; `f` gets the row.
+    fn map(&self, rows: usize, f: impl Fn(usize, f32) -> f32) -> Levels {
+        let rows = rows.max(self.table.len());
+        let row = |r: usize| self.table[r.min(self.table.len() - 1)].iter().map(|v| f(r, *v)).collect();
+        Levels { source: self.source.clone(), table: (0..rows).map(row).collect() }.merged()
+    }
+    /// Levels next to each other that are the same number are one.
+    fn merged(mut self) -> Self {
+        let Source::Edges { edges, .. } = &mut self.source else { return self };
+        let table = &self.table;
+        let keep: Vec<bool> =
+            (0..edges.len()).map(|i| table.iter().any(|row| row[i] != row[i + 1])).collect();
+        let mut kept = keep.iter();
+        edges.retain(|_| *kept.next().unwrap_or(&true));
+        for row in &mut self.table {
+            let mut kept = std::iter::once(&true).chain(&keep);
+            row.retain(|_| *kept.next().unwrap_or(&true));
+        }
+        self
+    }
+}
+
+impl Lowerer {
+    /// Integers that stand for the numbers that they are.
+    ///
+    /// # Errors
+    /// As ops are added.
+    pub fn of_integers(&self, x: &Var, value: usize, scale: f32, zero: f32) -> Result<Var> {
+        let quant = self.format(value).quant().ok_or_else(|| Error::Model("has too many levels".into()))?;
+        let level = |i| (quant.value_of_level(i) as f32 - zero) * scale;
+        let table = vec![(0..quant.levels()).map(level).collect()];
+        Ok(Var { form: Form::Levels(Levels::packed(value, table)), padding: None, ..x.clone() })
+    }
+
+    /// The levels of `levels` after `f`, which may differ between channels.
+    pub(super) fn map_levels(
+        &self,
+        levels: &Levels,
+        constants: Option<usize>,
+        f: impl Fn(usize, f32) -> f32,
+    ) -> Form {
+        Form::Levels(levels.map(constants.unwrap_or(1), f))
+    }
+
+    /// Two values as one function of both, where both have levels that depend on the same floats.
+    pub(super) fn joined_levels(&self, a: &Levels, b: &Levels, f: impl Fn(f32, f32) -> f32) -> Option<Form> {
+        let (Source::Edges { base, edges: ea }, Source::Edges { base: other, edges: eb }) =
+            (&a.source, &b.source)
+        else {
+            return None;
+        };
+        if base != other {
+            return None;
+        }
+        let mut edges: Vec<f32> = ea.iter().chain(eb).copied().collect();
+        edges.sort_by(f32::total_cmp);
+        edges.dedup();
+        let rows = a.table.len().max(b.table.len());
+        let level = |edges: &[f32], x: f32| edges.iter().filter(|e| x >= **e).count();
+        let places: Vec<(usize, usize)> =
+            std::iter::once((0, 0)).chain(edges.iter().map(|e| (level(ea, *e), level(eb, *e)))).collect();
+        let row = |r: usize| {
+            let (a, b) = (&a.table[r.min(a.table.len() - 1)], &b.table[r.min(b.table.len() - 1)]);
+            places.iter().map(|(i, j)| f(a[*i], b[*j])).collect()
+        };
+        let table = (0..rows).map(row).collect();
+        Some(Form::Levels(Levels { source: Source::Edges { base: *base, edges }, table }.merged()))
+    }
+
+    /// What a function that makes levels makes of floats, or `None` when it makes none.
+    pub(super) fn quantized(&self, x: &Float, f: Unary) -> Option<Form> {
+        match f {
+            Unary::Sign => Some(self.steps(x, f, vec![-1.0, 0.0, 1.0])),
+            Unary::Compare(Compare::Equal, c) => Some(self.only_at(x.value, c, [0.0, 1.0])),
+            Unary::Choose(a, b) => Some(self.only_at(x.value, 0.0, [a, b])),
+            Unary::Compare(..) => Some(self.steps(x, f, vec![0.0, 1.0])),
+            Unary::Quantize(q) => quantizer_levels(&q).map(|levels| self.steps(x, f, levels)),
+            Unary::Round(round) => {
+                let (low, high) = (round.apply(x.range.0), round.apply(x.range.1));
+                integers(low, high).map(|levels| self.steps(x, f, levels))
+            }
+            _ => None,
+        }
+    }
+
+    /// What floats become that were rounded and then went through `after`, if that has few levels.
+    pub(super) fn bounded(&self, before: &Float, after: &[Unary]) -> Option<Form> {
+        let follow = |n: f32| after[1..].iter().fold(n, |n, f| f.apply(n));
+        let rounded = |x: f32| after[0].apply(x);
+        let low = rounded(before.range.0).max(-FAR);
+        let high = rounded(before.range.1).min(FAR);
+        // Beyond the first and the last change the result stays the same.
+        let (bottom, top) = (follow(low), follow(high));
+        let first =
+            (0..).map(|e| low + (1u64 << e.min(40)) as f32).find(|n| *n >= high || follow(*n) != bottom)?;
+        let mut range = (low, first.min(high));
+        while range.1 - range.0 > 1.0 {
+            let middle = ((range.0 + range.1) / 2.0).floor();
+            if follow(middle) == bottom { range.0 = middle } else { range.1 = middle }
+        }
+        let start = range.0;
+        let mut numbers = vec![start];
+        let mut n = start;
+        while follow(n) != top {
+            n += 1.0;
+            numbers.push(n);
+            if numbers.len() > MAX_LEVELS {
+                return None;
+            }
+        }
+        let form = self.steps(before, after[0], numbers);
+        let Form::Levels(levels) = &form else { return Some(form) };
+        // Numbers outside count as the first and the last, which become the same.
+        Some(Form::Levels(levels.map(1, |_, n| follow(n))))
+    }
+
+    /// Levels of `f` of floats, which takes the values `numbers`, rising, or clamps to the first and last of them.
+    fn steps(&self, x: &Float, f: Unary, mut numbers: Vec<f32>) -> Form {
+        let falls = x.chain.iter().chain([&f]).filter(|f| f.order() == Order::Falls).count() % 2 == 1;
+        if falls {
+            numbers.reverse();
+        }
+        let whole = |v: f32| f.apply(x.follow(v));
+        let edges: Vec<f32> = numbers
+            .windows(2)
+            .map(|pair| match falls {
+                // Between the two, so that errors of rounding in a level do not matter.
+                true => rises_at(|v| whole(v) < (pair[0] + pair[1]) / 2.0),
+                false => rises_at(|v| whole(v) > (pair[0] + pair[1]) / 2.0),
+            })
+            .collect();
+        let source = Source::Edges { base: x.root, edges };
+        Form::Levels(Levels { source, table: vec![numbers] }.without_impossible())
+    }
+
+    /// One number at `c` and another everywhere else.
+    fn only_at(&self, base: usize, c: f32, [elsewhere, here]: [f32; 2]) -> Form {
+        let source = Source::Edges { base, edges: vec![c, c.next_up()] };
+        Form::Levels(Levels { source, table: vec![vec![elsewhere, here, elsewhere]] })
+    }
+
+    /// Integers that stand for the levels, with the same meaning in all channels.
+    ///
+    /// # Errors
+    /// As ops are added.
+    pub(super) fn pack(&mut self, name: &str, levels: &Levels) -> Result<Option<Levels>> {
+        let (base, edges) = match &levels.source {
+            Source::Packed { .. } => return Ok(Some(levels.clone())),
+            Source::Edges { base, edges } => (*base, edges),
+        };
+        // All channels share the integers of the first that tells them apart.
+        let pattern = levels.table.iter().find(|row| row.windows(2).all(|p| p[0] != p[1]));
+        let Some((grid, _)) = pattern.and_then(|row| Grid::of_levels(row)) else { return Ok(None) };
+        let codes = &grid.integers;
+        let falls = codes.windows(2).all(|p| p[0] > p[1]);
+        if !falls && codes.windows(2).any(|p| p[0] >= p[1]) {
+            return Ok(None);
+        }
+        let quant = grid.quant;
+        let step = |s: usize| {
+            let number = quant.value_of_level(s + 1);
+            // The first level that is no longer on the other side of this step.
+            let first = codes.iter().position(|c| (*c >= number) != falls);
+            match first {
+                None => f32::MAX,
+                Some(0) => f32::MIN,
+                Some(i) => edges[i - 1],
+            }
+        };
+        let row: Vec<f32> = (0..quant.levels() - 1).map(step).collect();
+        let c = self.shape(base).c;
+        let params = Params {
+            thresholds: Some(Tensor::f32_matrix(c, row.len(), row.repeat(c))),
+            flips: falls.then(|| Tensor::flags(&vec![true; c])),
+            ..Params::default()
+        };
+        let op = Op::Threshold(Threshold { output: DType::Bits(quant) });
+        let value = self.add(name, op, &[base], params)?;
+        // Levels that do not occur get the number that they would have.
+        let full = |row: &Vec<f32>| {
+            let (i, j) = (0, codes.len() - 1);
+            // A constant is linear too.
+            let scale = match codes[j] - codes[i] {
+                0 => row[0] / codes[0] as f32,
+                steps => (row[j] - row[i]) / steps as f32,
+            };
+            let number = |level: usize| {
+                let code = quant.value_of_level(level);
+                match codes.iter().position(|c| *c == code) {
+                    Some(k) => row[k],
+                    None => row[i] + (code - codes[i]) as f32 * scale,
+                }
+            };
+            (0..quant.levels()).map(number).collect()
+        };
+        Ok(Some(Levels::packed(value, levels.table.iter().map(full).collect())))
+    }
+
+    /// Integers times one scale, plus one offset: what a product of bits can read.
+    ///
+    /// # Errors
+    /// As ops are added.
+    pub(super) fn scaled(&mut self, name: &str, x: &Var) -> Result<Option<Scaled>> {
+        let Form::Levels(levels) = &x.form else { return Ok(None) };
+        let Some(packed) = self.pack(name, levels)? else { return Ok(None) };
+        let [row] = packed.table.as_slice() else { return Ok(None) };
+        let value = packed.value();
+        let Some(quant) = self.format(value).quant() else { return Ok(None) };
+        Ok(linear(quant, row).map(|(scale, offset)| Scaled { value, scale, offset }))
+    }
+
+    /// The integer of the graph that stands for `number`.
+    pub(super) fn code_of(&self, levels: &Levels, number: f32) -> Option<i32> {
+        let Source::Packed { value } = levels.source else { return None };
+        let quant = self.format(value).quant()?;
+        let [row] = levels.table.as_slice() else { return None };
+        Some(quant.value_of_level(row.iter().position(|v| *v == number)?))
+    }
+
+    /// The integers themselves, if they are the numbers.
+    pub(super) fn plain_integers(&mut self, levels: &Levels) -> Result<Option<usize>> {
+        let Some(packed) = self.pack("output", levels)? else { return Ok(None) };
+        let ([row], value) = (packed.table.as_slice(), packed.value()) else { return Ok(None) };
+        let Some(quant) = self.format(value).quant() else { return Ok(None) };
+        let plain = (0..quant.levels()).all(|i| row[i] == quant.value_of_level(i) as f32);
+        Ok(plain.then_some(value))
+    }
+
+    /// `x` as floats.
+    ///
+    /// # Errors
+    /// When its levels are too many for the ops there are.
+    pub fn float(&mut self, name: &str, x: &Var) -> Result<usize> {
+        let x = &self.unpadded(name, x.clone())?;
+        match &x.form {
+            Form::Float(f) => Ok(f.value),
+            Form::Index(value) => {
+                let c = self.shape(*value).c;
+                self.add(name, Op::Affine, &[*value], Affine::of_scale(vec![1.0; c]).params())
+            }
+            Form::Rounded { before, after } => {
+                let (mut value, after) = (before.value, after.clone());
+                for f in after {
+                    value = self.emit(name, value, f)?;
+                }
+                Ok(value)
+            }
+            Form::Levels(levels) => match self.pack(name, levels)? {
+                Some(packed) => self.decoded(name, &packed),
+                None => self.summed(name, levels),
+            },
+        }
+    }
+
+    /// Floats of integers whose meaning is linear in each channel.
+    fn decoded(&mut self, name: &str, packed: &Levels) -> Result<usize> {
+        let value = packed.value();
+        let quant = self.format(value).quant().ok_or_else(|| Error::layer(name, "has too many levels"))?;
+        let linear: Option<Vec<(f32, f32)>> = packed.table.iter().map(|row| linear(quant, row)).collect();
+        let c = self.shape(value).c;
+        let Some(linear) = linear else {
+            let edges = self.as_edges(packed)?;
+            return self.summed(name, &edges);
+        };
+        let floats = self.add(name, Op::Decode, &[value], Params::default())?;
+        let of = |f: fn(&(f32, f32)) -> f32| {
+            (0..c).map(|c| f(&linear[c.min(linear.len() - 1)])).collect::<Vec<f32>>()
+        };
+        let affine = Affine { center: None, scale: of(|l| l.0), bias: of(|l| l.1) };
+        let params = affine.params();
+        if params.each().next().is_none() {
+            return Ok(floats);
+        }
+        self.add(name, Op::Affine, &[floats], params)
+    }
+
+    /// The same levels by edges over decoded integers.
+    fn as_edges(&mut self, levels: &Levels) -> Result<Levels> {
+        let Source::Packed { value } = levels.source else { return Ok(levels.clone()) };
+        let quant = self.format(value).quant().ok_or_else(|| Error::Model("has too many levels".into()))?;
+        let base = self.add("levels", Op::Decode, &[value], Params::default())?;
+        let edges = (1..quant.levels()).map(|i| quant.value_of_level(i) as f32 - 0.5).collect();
+        Ok(Levels { source: Source::Edges { base, edges }, table: levels.table.clone() }.merged())
+    }
+
+    /// Floats of levels that are on no grid, or rise and fall: the first number, and what each edge adds to it.
+    fn summed(&mut self, name: &str, levels: &Levels) -> Result<usize> {
+        let Source::Edges { base, edges } = &levels.source else {
+            return self.decoded(name, levels);
+        };
+        if edges.len() > 16 {
+            return Err(Error::layer(
+                name,
+                format!("has {} uneven levels, which is too many", edges.len() + 1),
+            ));
+        }
+        let c = self.shape(*base).c;
+        let of = |i: usize| -> Vec<f32> {
+            (0..c).map(|c| levels.table[c.min(levels.table.len() - 1)][i]).collect()
+        };
+        let mut sum: Option<usize> = None;
+        for (i, edge) in edges.iter().enumerate() {
+            let thresholds = Some(Tensor::f32_matrix(c, 1, vec![*edge; c]));
+            let bit = DType::Bits(Quant::new(1, Encoding::Unsigned));
+            let params = Params { thresholds, ..Params::default() };
+            let value = self.add(name, Op::Threshold(Threshold { output: bit }), &[*base], params)?;
+            let value = self.add(name, Op::Decode, &[value], Params::default())?;
+            let scale = of(i + 1).iter().zip(of(i)).map(|(b, a)| b - a).collect();
+            let bias = if i == 0 { of(0) } else { vec![0.0; c] };
+            let params = Affine { center: None, scale, bias }.params();
+            let value = self.add(name, Op::Affine, &[value], params)?;
+            sum = Some(match sum {
+                Some(sum) => self.add(name, Op::Add, &[sum, value], Params::default())?,
+                None => value,
+            });
+        }
+        sum.ok_or_else(|| Error::layer(name, "is constant"))
+    }
+
+    /// The levels again where a function makes fewer of integers.
+    pub(super) fn relevel(&mut self, levels: Levels) -> Result<Levels> {
+        // Only what tells some integers no longer apart has to be taken apart.
+        let Source::Packed { value } = levels.source else { return Ok(levels) };
+        let quant = self.format(value).quant();
+        let linear = |row: &Vec<f32>| quant.and_then(|q| linear(q, row)).is_some();
+        if levels.table.iter().all(linear) { Ok(levels) } else { self.as_edges(&levels) }
+    }
+
+    /// Adds the op that computes a function of floats.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn emit(&mut self, name: &str, value: usize, f: Unary) -> Result<usize> {
+        let c = self.shape(value).c;
+        let all = |v: f32| vec![v; c];
+        let clip = |low: f32, high: f32| {
+            Op::Activation(Activation::Clip { low: low.max(f32::MIN), high: high.min(f32::MAX) })
+        };
+        let activation = match f {
+            Unary::Add(v) => return self.affine(name, value, Affine::of_bias(all(v))),
+            Unary::Sub(v) => return self.affine(name, value, Affine::of_center(all(v))),
+            Unary::Mul(v) => return self.affine(name, value, Affine::of_scale(all(v))),
+            Unary::Div(v) => return self.affine(name, value, Affine::of_scale(all(1.0 / v))),
+            Unary::SubFrom(v) => {
+                let affine = Affine { center: None, scale: all(-1.0), bias: all(v) };
+                return self.affine(name, value, affine);
+            }
+            Unary::Max(0.0) => Op::Activation(Activation::Relu),
+            Unary::Max(v) => clip(v, f32::MAX),
+            Unary::Min(v) => clip(f32::MIN, v),
+            Unary::Clip(low, high) if low == 0.0 && high == f32::INFINITY => Op::Activation(Activation::Relu),
+            Unary::Clip(low, high) => clip(low, high),
+            Unary::Leaky(slope) => {
+                let params = Params { scale: Some(Tensor::f32(all(slope))), ..Params::default() };
+                return self.add(name, Op::Prelu, &[value], params);
+            }
+            Unary::Abs => Op::Activation(Activation::Abs),
+            Unary::Round(super::unary::Round::HalfEven) => Op::Activation(Activation::Round),
+            Unary::Round(super::unary::Round::Floor) => Op::Activation(Activation::Floor),
+            Unary::Round(super::unary::Round::Ceil) => Op::Activation(Activation::Ceil),
+            Unary::Activation(a) => Op::Activation(a),
+            Unary::DivInto(v) => {
+                let ones = self.add(name, clip(0.0, 0.0), &[value], Params::default())?;
+                let top = self.affine(name, ones, Affine::of_bias(all(v)))?;
+                return self.add(name, Op::Div, &[top, value], Params::default());
+            }
+            Unary::Pow(2.0) => return self.add(name, Op::Mul, &[value, value], Params::default()),
+            Unary::Pow(0.5) => Op::Activation(Activation::Sqrt),
+            Unary::Quantize(q) => {
+                let steps = [
+                    Unary::Div(q.scale),
+                    Unary::Add(q.zero),
+                    Unary::Clip(q.lowest, q.highest),
+                    Unary::Round(q.rounding),
+                    Unary::Sub(q.zero),
+                    Unary::Mul(q.scale),
+                ];
+                return steps.into_iter().try_fold(value, |value, f| self.emit(name, value, f));
+            }
+            _ => return Err(Error::layer(name, format!("computes {f:?} of floats, which is not supported"))),
+        };
+        self.add(name, activation, &[value], Params::default())
+    }
+
+    /// Elementwise op of two maps.
+    pub(super) fn elementwise(op: Elementwise) -> Op {
+        match op {
+            Elementwise::Add => Op::Add,
+            Elementwise::Mul => Op::Mul,
+            Elementwise::Div => Op::Div,
+            Elementwise::Max => Op::Max,
+            Elementwise::Min => Op::Min,
+        }
+    }
+}
+
+impl Levels {
+    /// Drops levels that no finite number reaches.
+    fn without_impossible(mut self) -> Self {
+        let Source::Edges { edges, .. } = &mut self.source else { return self };
+        // Edges rise; those at the lowest number are passed by every number, those at the highest by none.
+        let always = edges.iter().take_while(|e| **e == f32::MIN).count();
+        let never = edges[always..].iter().rev().take_while(|e| **e == f32::MAX).count();
+        let last = edges.len() - never;
+        edges.truncate(last);
+        edges.drain(..always);
+        for row in &mut self.table {
+            row.truncate(last + 1);
+            row.drain(..always);
+        }
+        self
+    }
+}
+
+/// The numbers that a quantiser puts out, rising, if they are few.
+fn quantizer_levels(q: &Quantizer) -> Option<Vec<f32>> {
+    let codes = integers(q.lowest, q.highest)?;
+    Some(codes.into_iter().map(|n| (n - q.zero) * q.scale).collect())
+}
+
+fn integers(low: f32, high: f32) -> Option<Vec<f32>> {
+    let n = high - low;
+    ((0.0..MAX_LEVELS as f32).contains(&n) && low.abs() <= FAR)
+        .then(|| (0..=n as usize).map(|i| low + i as f32).collect())
+}
+
+/// Scale and offset that make the levels of a format the numbers of `row`.
+fn linear(quant: Quant, row: &[f32]) -> Option<(f32, f32)> {
+    let value = |i: usize| quant.value_of_level(i) as f32;
+    let last = row.len() - 1;
+    let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let holds = |scale: f32, offset: f32| {
+        row.iter().enumerate().all(|(i, v)| (value(i) * scale + offset - v).abs() <= largest * 1e-6)
+    };
+    // Without an offset if possible: a scale from the outermost level is the most exact.
+    let outer = if value(last).abs() >= value(0).abs() { last } else { 0 };
+    let scale = row[outer] / value(outer);
+    if holds(scale, 0.0) {
+        return Some((scale, 0.0));
+    }
+    let scale = (row[last] - row[0]) / (value(last) - value(0));
+    let offset = row[0] - value(0) * scale;
+    holds(scale, offset).then_some((scale, offset))
+}

@@ -1,0 +1,307 @@
+//! Pools, concatenation, resizing, and what looks at all channels of a pixel.
+
+use super::levels::Levels;
+use super::{Channels, Float, Form, Lowerer, Var};
+use crate::error::{Error, Result};
+use onebit_core::DType;
+use onebit_core::model::{Params, Tensor};
+use onebit_core::ops::{
+    BPool2d, Conv2d, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize, Transpose, Window,
+};
+use onebit_core::types::Shape;
+
+/// A pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pool {
+    /// Maximum or average.
+    pub kind: PoolKind,
+    /// The sliding window; `None` covers the map.
+    pub window: Option<Window>,
+    /// An average counts the padding as zeros.
+    pub count_pad: bool,
+}
+
+impl Lowerer {
+    /// A pool of a map with its channels at `channels`.
+    ///
+    /// # Errors
+    /// When the window does not fit.
+    pub fn pool(&mut self, name: &str, x: Var, channels: Channels, pool: Pool) -> Result<Var> {
+        let mut x = self.as_map(name, x, channels)?;
+        let mut window = pool.window;
+        // Padding with what no maximum takes is the pool's own.
+        if let (Some(padding), Some(window), PoolKind::Max) = (x.padding, &mut window, pool.kind)
+            && padding.value <= f32::MIN
+        {
+            window.pad = std::array::from_fn(|i| window.pad[i] + padding.pad[i]);
+            x.padding = None;
+        }
+        let x = self.unpadded(name, x)?;
+        let (rank, map) = (x.dims.len(), self.map_of(&x));
+        let window = window.unwrap_or_else(|| Window::whole(map));
+        if pool.kind == PoolKind::Max
+            && let Form::Levels(levels) = &x.form
+            && let Some(packed) = self.pack(name, levels)?
+            && let DType::Bits(_) = self.format(packed.value())
+        {
+            // Where the numbers fall as the integers rise, the largest number is the smallest integer.
+            let falls: Vec<bool> = packed.table.iter().map(|row| row[0] > row[row.len() - 1]).collect();
+            let falls: Vec<bool> = (0..map.c).map(|c| falls[c.min(falls.len() - 1)]).collect();
+            let flips = falls.contains(&true).then(|| Tensor::flags(&falls));
+            let params = Params { flips, ..Params::default() };
+            let value = self.add(name, Op::BPool2d(BPool2d { window }), &[packed.value()], params)?;
+            let form = Form::Levels(Levels::packed(value, packed.table));
+            return Ok(self.map_with(value, rank, channels, form));
+        }
+        let value = self.float(name, &x)?;
+        let op = Op::Pool2d(Pool2d { kind: pool.kind, window, count_pad: pool.count_pad });
+        let value = self.add(name, op, &[value], Params::default())?;
+        Ok(self.map_var(value, rank, channels))
+    }
+
+    /// Joins values along an axis, counted from the first after the batch.
+    ///
+    /// # Errors
+    /// When shapes do not go together.
+    pub fn concat(&mut self, name: &str, parts: Vec<Var>, axis: usize) -> Result<Var> {
+        let Some(first) = parts.first() else { return Err(Error::layer(name, "joins nothing")) };
+        let rank = first.dims.len();
+        if axis >= rank || parts.iter().any(|p| p.dims.len() != rank) {
+            return Err(Error::layer(name, "joins values along an axis that they do not have"));
+        }
+        if rank > 3 {
+            return Err(Error::layer(name, "joins values of more than three axes after the batch"));
+        }
+        // The joined axis must lie where channels lie; the others in their usual order.
+        let mut groups = Channels::Last.groups(rank);
+        let last = groups.remove(rank - 1);
+        groups.insert(axis, last);
+        let mut dims = first.dims.clone();
+        dims[axis] = 0;
+        let mut arranged = Vec::with_capacity(parts.len());
+        for part in parts {
+            dims[axis] += part.dims[axis];
+            let part = self.unpadded(name, part)?;
+            arranged.push(self.arranged(name, part, &groups)?);
+        }
+        let groups = dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect();
+        // Bits stay bits if all parts mean the same by them.
+        let mut packed = Vec::new();
+        for part in &arranged {
+            if let Form::Levels(levels) = &part.form
+                && let Some(levels) = self.pack(name, levels)?
+            {
+                packed.push(levels);
+            }
+        }
+        let same = |a: &Levels, b: &Levels| {
+            a.table.len() == 1 && a.table == b.table && self.format(a.value()) == self.format(b.value())
+        };
+        if packed.len() == arranged.len()
+            && packed.windows(2).all(|p| same(&p[0], &p[1]))
+            && packed[0].table.len() == 1
+        {
+            let inputs: Vec<usize> = packed.iter().map(Levels::value).collect();
+            let value = self.add(name, Op::Concat, &inputs, Params::default())?;
+            let form = Form::Levels(Levels::packed(value, packed.swap_remove(0).table));
+            return Ok(Var { dims, groups, form, padding: None });
+        }
+        let inputs: Vec<usize> = arranged.iter().map(|p| self.float(name, p)).collect::<Result<_>>()?;
+        let value = self.add(name, Op::Concat, &inputs, Params::default())?;
+        Ok(Var { dims, groups, form: Form::Float(Float::new(value)), padding: None })
+    }
+
+    /// Resizes the rows and columns of a map.
+    ///
+    /// # Errors
+    /// When the op refuses the sizes.
+    pub fn resized(&mut self, name: &str, x: Var, channels: Channels, resize: Resize) -> Result<Var> {
+        let x = self.as_map(name, x, channels)?;
+        let x = self.unpadded(name, x)?;
+        let rank = x.dims.len();
+        let value = self.float(name, &x)?;
+        let value = self.add(name, Op::Resize(resize), &[value], Params::default())?;
+        Ok(self.map_var(value, rank, channels))
+    }
+
+    /// An op of all numbers along one axis, which is moved to where channels lie: `softmax` or `argmax`.
+    ///
+    /// # Errors
+    /// When the axis is not there.
+    pub fn along(&mut self, name: &str, x: Var, axis: usize, op: Op, keep: bool) -> Result<Var> {
+        let rank = x.dims.len();
+        if axis >= rank || rank > 3 {
+            return Err(Error::layer(name, "works along an axis that its value does not have"));
+        }
+        let mut groups = Channels::Last.groups(rank);
+        let last = groups.remove(rank - 1);
+        groups.insert(axis, last);
+        let x = self.unpadded(name, x)?;
+        let x = self.arranged(name, x, &groups)?;
+        let value = self.float(name, &x)?;
+        let value = self.add(name, op, &[value], Params::default())?;
+        let Var { mut dims, mut groups, .. } = x;
+        let form = match self.format(value) {
+            DType::F32 => Form::Float(Float::new(value)),
+            _ => Form::Index(value),
+        };
+        if op == Op::Argmax {
+            (dims[axis], groups[axis]) = (1, Vec::new());
+            if !keep {
+                dims.remove(axis);
+                groups.remove(axis);
+            }
+        }
+        Ok(Var { dims, groups, form, padding: None })
+    }
+
+    /// The largest number over axes, counted from the first after the batch.
+    ///
+    /// # Errors
+    /// When the axes are no rows and columns, or the channels alone.
+    pub fn maximum(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
+        let x = self.unpadded(name, x)?;
+        let over: Vec<usize> =
+            axes.iter().flat_map(|a| x.groups.get(*a).cloned().unwrap_or_default()).collect();
+        let (map, dims) = (self.map_of(&x), x.dims.clone());
+        if over.contains(&2) && map.c > 1 {
+            return Err(Error::layer(name, "takes the largest of the channels, which is not supported"));
+        }
+        let mut window = Window::square(1, 1, 0);
+        for axis in over.into_iter().filter(|a| *a < 2) {
+            window.kernel[axis] = [map.h, map.w][axis];
+        }
+        let value = self.float(name, &x)?;
+        let op = Op::Pool2d(Pool2d { kind: PoolKind::Max, window, count_pad: false });
+        let value = self.add(name, op, &[value], Params::default())?;
+        let mut x = Var { form: Form::Float(Float::new(value)), dims, ..x };
+        for axis in axes {
+            (x.dims[*axis], x.groups[*axis]) = (1, Vec::new());
+        }
+        Ok(if keep { x } else { x.without(axes) })
+    }
+
+    /// Channels become blocks of pixels. The channels of a pixel come in the order (row, column, channel) of the block,
+    /// or with the channel first.
+    ///
+    /// # Errors
+    /// When the block does not divide the channels.
+    pub fn depth_to_space(&mut self, name: &str, x: Var, block: usize, channel_first: bool) -> Result<Var> {
+        let x = self.as_map(name, x, Channels::First)?;
+        let x = self.unpadded(name, x)?;
+        let (rank, map) = (x.dims.len(), self.map_of(&x));
+        let blocks = block.checked_mul(block).filter(|b| *b > 0 && map.c % b == 0 && rank == 3);
+        let blocks = blocks.ok_or_else(|| {
+            Error::layer(
+                name,
+                format!("cannot make blocks of {block} x {block} pixels of {} channels", map.c),
+            )
+        })?;
+        let mut value = self.float(name, &x)?;
+        if channel_first && blocks < map.c {
+            let apart = Shape::new(map.pixels(), map.c / blocks, blocks);
+            let ops = [
+                Op::Reshape(Reshape { shape: apart }),
+                Op::Transpose(Transpose { order: [0, 2, 1] }),
+                Op::Reshape(Reshape { shape: map }),
+            ];
+            for op in ops {
+                value = self.add(name, op, &[value], Params::default())?;
+            }
+        }
+        let op = Op::DepthToSpace(DepthToSpace { block: [block; 2] });
+        let value = self.add(name, op, &[value], Params::default())?;
+        Ok(self.map_var(value, rank, Channels::First))
+    }
+
+    /// Rows and columns around a map that repeat its border (`edge`) or mirror what is next to it.
+    ///
+    /// # Errors
+    /// When other axes are padded, or by more than there is.
+    pub fn mirrored(&mut self, name: &str, x: Var, pads: &[(usize, usize)], reflect: bool) -> Result<Var> {
+        let last = pads.len() == 3 && pads[2] == (0, 0) && pads[0] != (0, 0);
+        let channels = if last { Channels::Last } else { Channels::First };
+        let x = self.as_map(name, x, channels)?;
+        let x = self.unpadded(name, x)?;
+        let mut pad = [0; 4];
+        for (group, (before, after)) in channels.groups(x.dims.len()).iter().zip(pads) {
+            match group.as_slice() {
+                [axis] if *axis < 2 => (pad[*axis], pad[axis + 2]) = (*before, *after),
+                _ if (*before, *after) == (0, 0) => {}
+                _ => return Err(Error::layer(name, "pads channels, which is not supported")),
+            }
+        }
+        let rank = x.dims.len();
+        let value = self.float(name, &x)?;
+        let mode = if reflect { PadMode::Reflect } else { PadMode::Edge };
+        let value = self.add(name, Op::Pad(Pad { pad, mode, value: 0.0 }), &[value], Params::default())?;
+        Ok(self.map_var(value, rank, channels))
+    }
+
+    /// The average over axes, counted from the first after the batch.
+    ///
+    /// # Errors
+    /// When the axes are no rows and columns together, or the channels alone.
+    pub fn mean(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
+        let x = self.unpadded(name, x)?;
+        let rank = x.dims.len();
+        let mut dims = x.dims.clone();
+        for axis in axes.iter().filter(|a| **a < rank) {
+            dims[*axis] = 1;
+        }
+        let real: Vec<usize> = axes.iter().copied().filter(|a| *a < rank && x.dims[*a] > 1).collect();
+        let over: Vec<usize> = real.iter().flat_map(|a| x.groups[*a].clone()).collect();
+        let map = self.map_of(&x);
+        let mut x = x;
+        if !real.is_empty() {
+            let value = if over == [2] || (map.pixels() == 1 && over.contains(&2)) {
+                // An average over channels is a product with one row.
+                let value = self.float(name, &x)?;
+                let op = Op::Conv2d(Conv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0.0 });
+                let weight = Some(Tensor::f32_matrix(1, map.c, vec![1.0 / map.c as f32; map.c]));
+                self.add(name, op, &[value], Params { weight, ..Params::default() })?
+            } else if !over.contains(&2) {
+                let mut window = Window::square(1, 1, 0);
+                for axis in &over {
+                    window.kernel[*axis] = [map.h, map.w][*axis];
+                }
+                let value = self.float(name, &x)?;
+                let op = Op::Pool2d(Pool2d { kind: PoolKind::Average, window, count_pad: false });
+                self.add(name, op, &[value], Params::default())?
+            } else {
+                // Rows and columns first, then channels.
+                let spatial: Vec<usize> =
+                    real.iter().copied().filter(|a| !x.groups[*a].contains(&2)).collect();
+                let rest: Vec<usize> = real.iter().copied().filter(|a| x.groups[*a].contains(&2)).collect();
+                if spatial.is_empty() {
+                    return Err(Error::layer(name, "averages over axes that are flattened together"));
+                }
+                let x = self.mean(name, x, &spatial, true)?;
+                let mut x = self.mean(name, x, &rest, true)?;
+                if !keep {
+                    x = x.without(axes);
+                }
+                return Ok(x);
+            };
+            x.form = Form::Float(Float::new(value));
+        }
+        for (i, d) in dims.iter().enumerate() {
+            if *d == 1 {
+                x.groups[i].clear();
+            }
+        }
+        x.dims = dims;
+        Ok(if keep { x } else { x.without(axes) })
+    }
+}
+
+impl Var {
+    /// Without axes of length 1.
+    pub fn without(mut self, axes: &[usize]) -> Self {
+        for i in (0..self.dims.len()).rev().filter(|i| axes.contains(i)) {
+            self.dims.remove(i);
+            self.groups.remove(i);
+        }
+        self
+    }
+}

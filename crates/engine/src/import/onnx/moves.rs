@@ -1,0 +1,328 @@
+//! Operators that move elements, and those that tell shapes.
+
+use super::importer::{Walk, Wire};
+use super::operators::Inputs;
+use crate::error::Result;
+use crate::import::array::Array;
+use crate::import::lower::unary::Unary;
+use crate::import::lower::{Channels, Var};
+use onebit_core::ops::{Coordinates, Resize, ResizeMode};
+use std::rc::Rc;
+
+impl Walk<'_> {
+    /// Operators that are not in the table of `operator`.
+    pub(super) fn moves(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
+        let (node, name) = (inputs.node, inputs.node.label());
+        let constant = |a: Array| Ok(vec![Wire::Constant(Rc::new(a))]);
+        let var = match node.op {
+            "Shape" => {
+                let shape = self.shape(&inputs.var(0)?);
+                let n = shape.len() as i64;
+                let clamp = |v: i64| (if v < 0 { v + n } else { v }).clamp(0, n) as usize;
+                let (start, end) = (clamp(node.int("start", 0)?), clamp(node.int("end", n)?));
+                return constant(Array::ints(shape[start.min(end)..end].to_vec()));
+            }
+            "Size" => return constant(Array::ints(vec![self.shape(&inputs.var(0)?).iter().product()])),
+            "Split" => return self.split(inputs),
+            "Transpose" => {
+                let x = inputs.var(0)?;
+                let rank = x.dims.len() as i64;
+                let reversed: Vec<i64> = (0..=rank).rev().collect();
+                let order = node.ints("perm")?.unwrap_or(&reversed);
+                let mut seen: Vec<i64> = order.to_vec();
+                seen.sort_unstable();
+                if !seen.iter().copied().eq(0..=rank) || order[0] != 0 {
+                    return Err(
+                        inputs.error(format!("moves the batch axis or is no order of axes: {order:?}"))
+                    );
+                }
+                let order: Vec<usize> = order[1..].iter().map(|a| *a as usize - 1).collect();
+                self.lowerer.transposed(x, &order)
+            }
+            "Reshape" => self.reshape(inputs)?,
+            "Flatten" => {
+                let x = inputs.var(0)?;
+                match node.int("axis", 1)? {
+                    1 => {
+                        let n = x.dims.iter().product();
+                        self.lowerer.reshaped(name, x, vec![n])?
+                    }
+                    a if a == x.dims.len() as i64 + 1 || a == 0 => {
+                        return Err(inputs.error("flattens the batch axis, which is not supported"));
+                    }
+                    a => {
+                        let axis = inputs.axis(a, x.dims.len())?;
+                        if x.dims[..axis].iter().any(|d| *d > 1) {
+                            return Err(
+                                inputs.error("joins axes with the batch axis, which is not supported")
+                            );
+                        }
+                        let n = x.dims.iter().product();
+                        self.lowerer.reshaped(name, x, vec![n])?
+                    }
+                }
+            }
+            "Squeeze" => {
+                let x = inputs.var(0)?;
+                let rank = x.dims.len();
+                let axes = match inputs.ints(1, "axes")? {
+                    Some(axes) => axes.iter().map(|a| inputs.axis(*a, rank)).collect::<Result<Vec<_>>>()?,
+                    None => (0..rank).filter(|i| x.dims[*i] == 1).collect(),
+                };
+                if axes.iter().any(|a| x.dims[*a] != 1) {
+                    return Err(inputs.error("drops an axis that is longer than 1"));
+                }
+                x.without(&axes)
+            }
+            "Unsqueeze" => {
+                let x = inputs.var(0)?;
+                let axes = inputs.ints(1, "axes")?.ok_or_else(|| inputs.error("names no axes"))?;
+                let rank = x.dims.len() + axes.len();
+                let mut axes = axes.iter().map(|a| inputs.axis(*a, rank)).collect::<Result<Vec<_>>>()?;
+                axes.sort_unstable();
+                let mut dims = x.dims.clone();
+                for a in axes {
+                    dims.insert(a.min(dims.len()), 1);
+                }
+                self.lowerer.reshaped(name, x, dims)?
+            }
+            "Expand" => {
+                let x = inputs.var(0)?;
+                let shape = inputs.ints(1, "shape")?.unwrap_or_default();
+                let own = self.shape(&x);
+                let larger =
+                    shape.iter().rev().zip(own.iter().rev()).any(|(to, from)| *to != 1 && to != from);
+                if larger || shape.len() > own.len() {
+                    return Err(inputs.error("repeats a value, which is not supported"));
+                }
+                x
+            }
+            "Slice" => self.slice(inputs)?,
+            "Gather" => {
+                let x = inputs.var(0)?;
+                let axis = inputs.axis(node.int("axis", 0)?, x.dims.len())?;
+                let index = inputs.weight(1)?;
+                let at = index.to_i64().filter(|v| v.len() == 1).map(|v| v[0]);
+                let d = x.dims[axis] as i64;
+                let at = at.map(|i| if i < 0 { i + d } else { i }).filter(|i| (0..d).contains(i));
+                let at = at.ok_or_else(|| inputs.error("picks several elements, which is not supported"))?;
+                let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+                parts[axis] = (at as usize, 1, 1);
+                let x = self.lowerer.sliced(name, x, &parts)?;
+                if index.shape.is_empty() { x.without(&[axis]) } else { x }
+            }
+            "Concat" => {
+                let parts: Vec<Var> = (0..inputs.len()).map(|i| inputs.var(i)).collect::<Result<_>>()?;
+                let rank = parts.first().map_or(0, |p| p.dims.len());
+                let axis = inputs.axis(node.int("axis", 1)?, rank)?;
+                self.lowerer.concat(name, parts, axis)?
+            }
+            "Pad" => self.pad(inputs)?,
+            "Resize" | "Upsample" => self.resize(inputs)?,
+            "DepthToSpace" => {
+                let x = inputs.var(0)?;
+                let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
+                let columns_first = node.text("mode", "DCR")? == "CRD";
+                self.lowerer.depth_to_space(name, x, block, columns_first)?
+            }
+            _ => return Err(inputs.error("is an operator that is not supported")),
+        };
+        Ok(vec![Wire::Var(var)])
+    }
+
+    /// Shape with the batch axis.
+    fn shape(&self, x: &Var) -> Vec<i64> {
+        std::iter::once(self.batch).chain(x.dims.iter().copied()).map(|d| d as i64).collect()
+    }
+
+    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let x = inputs.var(0)?;
+        let wanted = inputs.ints(1, "shape")?.ok_or_else(|| inputs.error("has no shape"))?;
+        let own = self.shape(&x);
+        let keeps_zero = inputs.node.int("allowzero", 0)? == 0;
+        let mut dims = Vec::with_capacity(wanted.len());
+        for (i, d) in wanted.iter().enumerate() {
+            dims.push(match *d {
+                0 if keeps_zero => {
+                    *own.get(i).ok_or_else(|| inputs.error("keeps an axis that is not there"))?
+                }
+                d if d >= -1 => d,
+                _ => return Err(inputs.error(format!("has the impossible shape {wanted:?}"))),
+            });
+        }
+        let known = dims.iter().filter(|d| **d >= 0).try_fold(1i64, |n, d| n.checked_mul(*d));
+        let total: i64 = own.iter().product();
+        let open = dims.iter().filter(|d| **d == -1).count();
+        let impossible =
+            || inputs.error(format!("cannot give a value of shape {own:?} the shape {wanted:?}"));
+        let known = known.filter(|n| *n > 0 && open <= 1).ok_or_else(impossible)?;
+        for d in dims.iter_mut().filter(|d| **d == -1) {
+            *d = total / known;
+        }
+        // A batch axis of fixed length 1 may be left out of a file whose batch is open, and the other way round.
+        let rest: Vec<usize> = match dims.split_first() {
+            Some((first, rest)) if *first == self.batch as i64 => rest.iter().map(|d| *d as usize).collect(),
+            _ => {
+                return Err(inputs.error(format!("moves elements between samples: {own:?} becomes {dims:?}")));
+            }
+        };
+        if rest.iter().product::<usize>() != x.dims.iter().product::<usize>() {
+            return Err(impossible());
+        }
+        self.lowerer.reshaped(inputs.node.label(), x, rest)
+    }
+
+    fn slice(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let x = inputs.var(0)?;
+        let old = self.opset < 10;
+        let read = |i: usize, name: &str| inputs.ints(if old { usize::MAX } else { i }, name);
+        let (starts, ends) = (read(1, "starts")?, read(2, "ends")?);
+        let (Some(starts), Some(ends)) = (starts, ends) else {
+            return Err(inputs.error("says not what it takes"));
+        };
+        let axes = read(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = read(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+        if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+            return Err(inputs.error("has starts, ends, axes and steps of different lengths"));
+        }
+        let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+        for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
+            let batch = *axis == 0 || *axis == -(x.dims.len() as i64) - 1;
+            if batch && *start == 0 && *end >= self.batch as i64 && *step == 1 {
+                continue;
+            }
+            let axis = inputs.axis(*axis, x.dims.len())?;
+            let d = x.dims[axis] as i64;
+            if *step < 1 {
+                return Err(inputs.error("takes elements backwards, which is not supported"));
+            }
+            let clamp = |v: i64| (if v < 0 { v.saturating_add(d) } else { v }).clamp(0, d);
+            let (from, to) = (clamp(*start), clamp(*end));
+            if to <= from {
+                return Err(inputs.error("takes nothing"));
+            }
+            parts[axis] =
+                (from as usize, ((to - from) as u64).div_ceil(*step as u64) as usize, *step as usize);
+        }
+        self.lowerer.sliced(inputs.node.label(), x, &parts)
+    }
+
+    fn split(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
+        let (node, x) = (inputs.node, inputs.var(0)?);
+        let axis = inputs.axis(node.int("axis", 0)?, x.dims.len())?;
+        let (d, n) = (x.dims[axis], node.outputs.len().max(1));
+        let sizes = match inputs.ints(1, "split")? {
+            Some(sizes) => sizes.iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect(),
+            None => {
+                // Equal parts, of which the last may be smaller.
+                let part = d.div_ceil(n);
+                (0..n).map(|i| part.min(d.saturating_sub(i * part))).collect::<Vec<usize>>()
+            }
+        };
+        if sizes.contains(&0) || sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) != Some(d) {
+            return Err(inputs.error(format!("splits {d} elements into {sizes:?}")));
+        }
+        let (mut made, mut from) = (Vec::new(), 0);
+        for size in sizes {
+            let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+            parts[axis] = (from, size, 1);
+            made.push(Wire::Var(self.lowerer.sliced(node.label(), x.clone(), &parts)?));
+            from += size;
+        }
+        Ok(made)
+    }
+
+    fn pad(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let (node, x) = (inputs.node, inputs.var(0)?);
+        // Version 1 calls them paddings.
+        let older = if node.has("paddings") { "paddings" } else { "pads" };
+        let pads = inputs.ints(1, older)?.ok_or_else(|| inputs.error("has no pads"))?;
+        let value = inputs.number(2, "value", 0.0)?;
+        let rank = x.dims.len();
+        let axes = match inputs.ints(3, "axes")? {
+            Some(axes) => axes,
+            None => (0..=rank as i64).collect(),
+        };
+        if pads.len() != 2 * axes.len() {
+            return Err(inputs.error(format!("has {} pads for {} axes", pads.len(), axes.len())));
+        }
+        let mut all = vec![(0, 0); rank];
+        for (i, axis) in axes.iter().enumerate() {
+            let pair = (pads[i], pads[i + axes.len()]);
+            if pair == (0, 0) {
+                continue;
+            }
+            let axis = inputs.axis(*axis, rank)?;
+            let size = |v: i64| usize::try_from(v).ok().filter(|v| *v <= 1 << 16);
+            let pair = size(pair.0).zip(size(pair.1));
+            all[axis] =
+                pair.ok_or_else(|| inputs.error("crops with negative pads, which is not supported"))?;
+        }
+        let name = node.label();
+        match node.text("mode", "constant")? {
+            "constant" => self.lowerer.padded(name, x, &all, value),
+            mode @ ("reflect" | "edge") => self.lowerer.mirrored(name, x, &all, mode == "reflect"),
+            mode => Err(inputs.error(format!("has the mode '{mode}', which is not supported"))),
+        }
+    }
+
+    fn resize(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let (node, x) = (inputs.node, inputs.var(0)?);
+        let upsample = node.op == "Upsample";
+        let rank = x.dims.len();
+        let [scales_at, sizes_at] = if upsample || self.opset < 11 { [1, usize::MAX] } else { [2, 3] };
+        let scales = match inputs.constant(scales_at)? {
+            Some(a) if !a.is_empty() => Some(a.to_f32()),
+            _ => node.floats("scales")?.map(<[f32]>::to_vec),
+        };
+        let axes = node.ints("axes")?.map(<[i64]>::to_vec).unwrap_or_else(|| (0..=rank as i64).collect());
+        let own = self.shape(&x);
+        let mut shape = own.clone();
+        let place =
+            |a: i64| usize::try_from(if a < 0 { a + rank as i64 + 1 } else { a }).ok().filter(|a| *a <= rank);
+        match (inputs.ints(sizes_at, "")?, &scales) {
+            (Some(sizes), _) if sizes.len() == axes.len() => {
+                for (a, s) in axes.iter().zip(&sizes) {
+                    shape[place(*a).ok_or_else(|| inputs.error("names an axis that is not there"))?] = *s;
+                }
+            }
+            (None, Some(scales)) if scales.len() == axes.len() => {
+                for (a, s) in axes.iter().zip(scales) {
+                    let a = place(*a).ok_or_else(|| inputs.error("names an axis that is not there"))?;
+                    shape[a] = (own[a] as f32 * s).floor() as i64;
+                }
+            }
+            _ => return Err(inputs.error("says neither sizes nor scales of all axes")),
+        }
+        if shape[..2] != own[..2] || shape.iter().any(|d| !(1..=1 << 16).contains(d)) {
+            return Err(
+                inputs.error(format!("makes {own:?} to {shape:?}; only rows and columns are resized"))
+            );
+        }
+        let coordinates = match node.text("coordinate_transformation_mode", "half_pixel")? {
+            _ if upsample || self.opset < 11 => Coordinates::Asymmetric,
+            "half_pixel" | "half_pixel_symmetric" => Coordinates::HalfPixel,
+            "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+            "asymmetric" => Coordinates::Asymmetric,
+            "align_corners" => Coordinates::AlignCorners,
+            other => return Err(inputs.error(format!("has the mode '{other}', which is not supported"))),
+        };
+        let mode = match (node.text("mode", "nearest")?, node.text("nearest_mode", "round_prefer_floor")?) {
+            ("nearest", _) if upsample || self.opset < 11 => ResizeMode::NearestFloor,
+            ("nearest", "round_prefer_floor") => ResizeMode::NearestPreferFloor,
+            ("nearest", "round_prefer_ceil") => ResizeMode::NearestPreferCeil,
+            ("nearest", "floor") => ResizeMode::NearestFloor,
+            ("nearest", "ceil") => ResizeMode::NearestCeil,
+            ("linear" | "bilinear", _) => ResizeMode::Linear,
+            (other, _) => return Err(inputs.error(format!("resizes by '{other}', which is not supported"))),
+        };
+        let size = match shape[2..] {
+            [h, w] => [h as usize, w as usize],
+            [w] => [1, w as usize],
+            _ => return Err(inputs.error("resizes a value that is no map")),
+        };
+        let name = node.label();
+        let resized = self.lowerer.resized(name, x, Channels::First, Resize { size, mode, coordinates })?;
+        self.chain(name, resized, &[] as &[Unary])
+    }
+}

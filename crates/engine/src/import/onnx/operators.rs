@@ -1,0 +1,281 @@
+//! One arm for each operator; those that need more are in files of their own.
+
+use super::importer::{Walk, Wire};
+use super::proto::Node;
+use crate::error::{Error, Result};
+use crate::import::array::Array;
+use crate::import::lower::unary::{Compare, Round, Unary};
+use crate::import::lower::{Binary, Var};
+use onebit_core::ops::{Activation, Op};
+use std::rc::Rc;
+
+/// A node and its inputs.
+pub(super) struct Inputs<'n> {
+    pub node: &'n Node<'n>,
+    wires: Vec<Option<Wire>>,
+}
+
+impl Inputs<'_> {
+    /// An error about this node.
+    pub fn error(&self, what: impl std::fmt::Display) -> Error {
+        Error::layer(self.node.label(), format!("({}) {what}", self.node.op))
+    }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.wires.len()
+    }
+    /// Input `i`, if it is given.
+    pub fn get(&self, i: usize) -> Option<&Wire> {
+        self.wires.get(i)?.as_ref()
+    }
+    /// Input `i`, which the network computes.
+    pub fn var(&self, i: usize) -> Result<Var> {
+        match self.get(i) {
+            Some(Wire::Var(v)) => Ok(v.clone()),
+            Some(Wire::Constant(_)) => {
+                Err(self.error(format!("has a constant as input {i}, which is not supported")))
+            }
+            None => Err(self.error(format!("has no input {i}"))),
+        }
+    }
+    /// Input `i`, which is constant, if it is given.
+    pub fn constant(&self, i: usize) -> Result<Option<Rc<Array>>> {
+        match self.get(i) {
+            Some(Wire::Constant(a)) => Ok(Some(a.clone())),
+            Some(Wire::Var(_)) => {
+                let text = "computes its input {i} from the network's input, which is not supported";
+                Err(self.error(text.replace("{i}", &i.to_string())))
+            }
+            None => Ok(None),
+        }
+    }
+    /// Input `i`, which is constant.
+    pub fn weight(&self, i: usize) -> Result<Rc<Array>> {
+        self.constant(i)?.ok_or_else(|| self.error(format!("has no input {i}")))
+    }
+    /// Integers of the constant input `i`, else of the attribute `name`, where older versions have them.
+    pub fn ints(&self, i: usize, name: &str) -> Result<Option<Vec<i64>>> {
+        match self.constant(i)? {
+            Some(a) => Ok(Some(a.to_i64().ok_or_else(|| self.error(format!("has floats as {name}")))?)),
+            None => Ok(self.node.ints(name)?.map(<[i64]>::to_vec)),
+        }
+    }
+    /// A number of the constant input `i`, else of the attribute `name`.
+    pub fn number(&self, i: usize, name: &str, default: f32) -> Result<f32> {
+        match self.constant(i)? {
+            Some(a) => a.as_scalar().ok_or_else(|| self.error(format!("has more than one number as {name}"))),
+            None => self.node.float(name, default),
+        }
+    }
+    /// An axis (negative: from the end) of a value with `rank` axes after the batch, counted from the first of these.
+    pub fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        let all = rank as i64 + 1;
+        match if axis < 0 { axis + all } else { axis } {
+            0 => Err(self.error("works along the batch axis, which is not supported")),
+            a if (1..all).contains(&a) => Ok(a as usize - 1),
+            _ => Err(self.error(format!("works along axis {axis} of a value with {all} axes"))),
+        }
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// The results of a node with an input that is no constant.
+    pub fn operator(&mut self, node: &'a Node<'a>, wires: Vec<Option<Wire>>) -> Result<Vec<Wire>> {
+        let inputs = Inputs { node, wires };
+        if matches!(node.domain, "qonnx.custom_op.general" | "finn.custom_op.general" | "onnx.brevitas") {
+            return Ok(vec![Wire::Var(self.qonnx(&inputs)?)]);
+        }
+        if !matches!(node.domain, "" | "ai.onnx") {
+            return Err(inputs.error(format!("is an operator of '{}', which is not supported", node.domain)));
+        }
+        if let Some(f) = binary_of(node.op) {
+            return Ok(vec![Wire::Var(self.binary(&inputs, f)?)]);
+        }
+        if let Some(steps) = unary_of(&inputs)? {
+            let mut x = inputs.var(0)?;
+            for f in steps {
+                x = self.lowerer.unary(node.label(), x, f)?;
+            }
+            return Ok(vec![Wire::Var(x)]);
+        }
+        let var = match node.op {
+            "Conv" => self.conv(&inputs)?,
+            "ConvTranspose" => self.conv_transpose(&inputs)?,
+            "Gemm" => self.gemm(&inputs)?,
+            "MatMul" => self.matmul(&inputs)?,
+            "BatchNormalization" => self.batch_norm(&inputs)?,
+            "MaxPool" | "AveragePool" => self.pool(&inputs)?,
+            "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(&inputs)?,
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" => self.reduce(&inputs)?,
+            "QuantizeLinear" => self.quantize_linear(&inputs)?,
+            "DequantizeLinear" => self.dequantize_linear(&inputs)?,
+            "Where" => self.choose(&inputs)?,
+            "Softmax" | "LogSoftmax" => self.softmax(&inputs)?,
+            "ArgMax" => {
+                let x = inputs.var(0)?;
+                let axis = inputs.axis(node.int("axis", 0)?, x.dims.len())?;
+                if node.int("select_last_index", 0)? != 0 {
+                    return Err(inputs.error("takes the last of equal numbers, which is not supported"));
+                }
+                let keep = node.int("keepdims", 1)? != 0;
+                self.lowerer.along(node.label(), x, axis, Op::Argmax, keep)?
+            }
+            "HardSwish" | "Swish" | "Silu" | "Mish" | "Gelu" | "Softplus" | "Elu" | "Selu" | "Celu"
+            | "Softsign" => self.smooth(&inputs)?,
+            _ => return self.moves(&inputs),
+        };
+        Ok(vec![Wire::Var(var)])
+    }
+
+    fn binary(&mut self, inputs: &Inputs<'_>, f: Binary) -> Result<Var> {
+        let name = inputs.node.label();
+        let lacking = || inputs.error("lacks an input, or has only constants before the first value");
+        let mut left = inputs.get(0).cloned().ok_or_else(lacking)?;
+        for i in 1..inputs.len() {
+            left = Wire::Var(match (left, inputs.get(i)) {
+                (Wire::Var(a), Some(Wire::Var(b))) => self.lowerer.binary(name, f, a, b.clone())?,
+                (Wire::Var(x), Some(Wire::Constant(c))) => {
+                    self.lowerer.with_constant(name, f, x, c, false)?
+                }
+                (Wire::Constant(c), Some(Wire::Var(x))) => {
+                    self.lowerer.with_constant(name, f, x.clone(), &c, true)?
+                }
+                _ => return Err(lacking()),
+            });
+        }
+        match left {
+            Wire::Var(v) => Ok(v),
+            Wire::Constant(_) => Err(lacking()),
+        }
+    }
+
+    /// `where(condition, a, b)`.
+    fn choose(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let name = inputs.node.label();
+        let uniform = |i: usize| match inputs.get(i) {
+            Some(Wire::Constant(a)) => a.uniform(),
+            _ => None,
+        };
+        let condition = inputs.var(0)?;
+        if let (Some(a), Some(b)) = (uniform(1), uniform(2)) {
+            return self.lowerer.unary(name, condition, Unary::Choose(a, b));
+        }
+        // a * condition + b * (1 - condition): one of the products is a zero.
+        let other = self.lowerer.unary(name, condition.clone(), Unary::Choose(0.0, 1.0))?;
+        let mut part = |i: usize, gate: Var| match inputs.get(i) {
+            Some(Wire::Constant(c)) => self.lowerer.with_constant(name, Binary::Mul, gate, c, false),
+            Some(Wire::Var(v)) => self.lowerer.binary(name, Binary::Mul, v.clone(), gate),
+            None => Err(inputs.error("lacks an input")),
+        };
+        let (a, b) = (part(1, condition)?, part(2, other)?);
+        self.lowerer.binary(name, Binary::Add, a, b)
+    }
+
+    /// Smooth functions, written with simpler ones.
+    fn smooth(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let (node, name, x) = (inputs.node, inputs.node.label(), inputs.var(0)?);
+        let [exp, log, tanh, erf, sigmoid] =
+            [Activation::Exp, Activation::Log, Activation::Tanh, Activation::Erf, Activation::Sigmoid]
+                .map(Unary::Activation);
+        let gate: Vec<Unary> = match node.op {
+            "HardSwish" => vec![Unary::Mul(1.0 / 6.0), Unary::Add(0.5), Unary::Clip(0.0, 1.0)],
+            "Swish" | "Silu" => vec![Unary::Mul(node.float("alpha", 1.0)?), sigmoid],
+            "Gelu" if node.text("approximate", "none")? == "none" => {
+                vec![Unary::Mul(std::f32::consts::FRAC_1_SQRT_2), erf, Unary::Add(1.0), Unary::Mul(0.5)]
+            }
+            // Beyond 80 the gate is 1.
+            "Mish" => vec![Unary::Min(80.0), exp, Unary::Add(1.0), log, tanh],
+            // max(x, 0) + log(1 + exp(-|x|)) does not overflow.
+            "Softplus" => {
+                let positive = self.lowerer.unary(name, x.clone(), Unary::Max(0.0))?;
+                let rest = self.chain(name, x, &[Unary::Abs, Unary::Mul(-1.0), exp, Unary::Add(1.0), log])?;
+                return self.lowerer.binary(name, Binary::Add, positive, rest);
+            }
+            "Elu" | "Selu" | "Celu" => {
+                let selu = node.op == "Selu";
+                let alpha = node.float("alpha", if selu { 1.673_263_2 } else { 1.0 })?;
+                let gamma = node.float("gamma", if selu { 1.050_701 } else { 1.0 })?;
+                let inner = if node.op == "Celu" { 1.0 / alpha } else { 1.0 };
+                let positive = self.lowerer.unary(name, x.clone(), Unary::Max(0.0))?;
+                let below = [Unary::Min(0.0), Unary::Mul(inner), exp, Unary::Sub(1.0), Unary::Mul(alpha)];
+                let rest = self.chain(name, x, &below)?;
+                let sum = self.lowerer.binary(name, Binary::Add, positive, rest)?;
+                return self.lowerer.unary(name, sum, Unary::Mul(gamma));
+            }
+            "Softsign" => {
+                let below = self.chain(name, x.clone(), &[Unary::Abs, Unary::Add(1.0)])?;
+                return self.lowerer.binary(name, Binary::Div, x, below);
+            }
+            _ => return Err(inputs.error("is computed by an approximation that is not supported")),
+        };
+        let gate = self.chain(name, x.clone(), &gate)?;
+        self.lowerer.binary(name, Binary::Mul, x, gate)
+    }
+
+    /// Functions of one number, one after the other.
+    pub fn chain(&mut self, name: &str, mut x: Var, steps: &[Unary]) -> Result<Var> {
+        for f in steps {
+            x = self.lowerer.unary(name, x, *f)?;
+        }
+        Ok(x)
+    }
+}
+
+/// The functions of one number that an operator is, one after the other.
+fn unary_of(inputs: &Inputs<'_>) -> Result<Option<Vec<Unary>>> {
+    let node = inputs.node;
+    let activation = Unary::Activation;
+    Ok(Some(vec![match node.op {
+        "Relu" => Unary::Max(0.0),
+        "LeakyRelu" => Unary::Leaky(node.float("alpha", 0.01)?),
+        "Abs" => Unary::Abs,
+        "Neg" => Unary::Mul(-1.0),
+        "Sign" => Unary::Sign,
+        "Round" => Unary::Round(Round::HalfEven),
+        "Floor" => Unary::Round(Round::Floor),
+        "Ceil" => Unary::Round(Round::Ceil),
+        "Not" => Unary::Choose(0.0, 1.0),
+        "Reciprocal" => Unary::DivInto(1.0),
+        "Sqrt" => activation(Activation::Sqrt),
+        "Exp" => activation(Activation::Exp),
+        "Log" => activation(Activation::Log),
+        "Erf" => activation(Activation::Erf),
+        "Tanh" => activation(Activation::Tanh),
+        "Sigmoid" => activation(Activation::Sigmoid),
+        "HardSigmoid" => {
+            let (alpha, beta) = (node.float("alpha", 0.2)?, node.float("beta", 0.5)?);
+            return Ok(Some(vec![Unary::Mul(alpha), Unary::Add(beta), Unary::Clip(0.0, 1.0)]));
+        }
+        "Clip" => {
+            let low = inputs.number(1, "min", f32::NEG_INFINITY)?;
+            Unary::Clip(low, inputs.number(2, "max", f32::INFINITY)?)
+        }
+        "Cast" => match node.int("to", 1)? {
+            1 | 10 | 11 | 16 => return Ok(Some(Vec::new())),
+            9 => Unary::Choose(1.0, 0.0),
+            2..=7 | 12 | 13 => Unary::Round(Round::ToZero),
+            other => return Err(inputs.error(format!("converts to type {other}, which is not supported"))),
+        },
+        "CastLike" => return Ok(Some(Vec::new())),
+        _ => return Ok(None),
+    }]))
+}
+
+fn binary_of(op: &str) -> Option<Binary> {
+    Some(match op {
+        "Add" | "Sum" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" | "And" => Binary::Mul,
+        "Div" => Binary::Div,
+        "Max" | "Or" => Binary::Max,
+        "Min" => Binary::Min,
+        "PRelu" => Binary::Prelu,
+        "Pow" => Binary::Pow,
+        "Equal" => Binary::Compare(Compare::Equal),
+        "Greater" => Binary::Compare(Compare::Greater),
+        "GreaterOrEqual" => Binary::Compare(Compare::GreaterOrEqual),
+        "Less" => Binary::Compare(Compare::Less),
+        "LessOrEqual" => Binary::Compare(Compare::LessOrEqual),
+        _ => return None,
+    })
+}

@@ -1,0 +1,70 @@
+//! What training leaves in a graph and does not change its result.
+
+use super::proto::{Graph, Node};
+use std::collections::HashMap;
+
+/// Names that stand for other names.
+pub(super) struct Aliases<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Aliases<'a> {
+    /// The name that `name` stands for.
+    pub(super) fn resolve(&self, mut name: &'a str) -> &'a str {
+        while let Some(next) = self.0.get(name) {
+            name = next;
+        }
+        name
+    }
+
+    /// Finds nodes whose result is one of their inputs: `Identity`, `Dropout`, and the straight-through estimator
+    /// `(a - b) + b`, which is how training code gives a step function the gradient of another one.
+    pub(super) fn of(graph: &Graph<'a>) -> Self {
+        let producer: HashMap<&str, &Node<'a>> =
+            graph.nodes.iter().filter_map(|n| Some((*n.outputs.first()?, n))).collect();
+        let mut aliases = Aliases(HashMap::new());
+        for node in &graph.nodes {
+            let (Some(out), true) = (node.outputs.first(), matches!(node.domain, "" | "ai.onnx")) else {
+                continue;
+            };
+            let same = match (node.op, node.inputs.as_slice()) {
+                ("Identity" | "Dropout", [x, ..]) => Some(aliases.resolve(x)),
+                ("Add", [x, y]) => {
+                    aliases.cancelled(&producer, x, y).or_else(|| aliases.cancelled(&producer, y, x))
+                }
+                _ => None,
+            };
+            // Files whose nodes are out of order could make circles.
+            if let Some(same) = same.filter(|same| same != out && !aliases.0.contains_key(out)) {
+                aliases.0.insert(out, same);
+            }
+        }
+        aliases
+    }
+
+    /// `a` for `(a - b) + b`.
+    fn cancelled(
+        &self,
+        producer: &HashMap<&str, &Node<'a>>,
+        difference: &'a str,
+        b: &'a str,
+    ) -> Option<&'a str> {
+        let node = producer.get(self.resolve(difference)).filter(|n| n.op == "Sub")?;
+        match node.inputs.as_slice() {
+            [a, subtracted] if self.resolve(subtracted) == self.resolve(b) => Some(self.resolve(a)),
+            _ => None,
+        }
+    }
+}
+
+/// How often each value is read by nodes that the output depends on; what is never read has no entry.
+pub(super) fn uses<'a>(graph: &Graph<'a>, aliases: &Aliases<'a>, output: &'a str) -> HashMap<&'a str, usize> {
+    let mut uses = HashMap::from([(aliases.resolve(output), 1)]);
+    // Nodes are in order, so the readers of a value come after it.
+    for node in graph.nodes.iter().rev() {
+        if node.outputs.iter().any(|o| uses.contains_key(o)) {
+            for input in node.inputs.iter().filter(|i| !i.is_empty()) {
+                *uses.entry(aliases.resolve(input)).or_default() += 1;
+            }
+        }
+    }
+    uses
+}
