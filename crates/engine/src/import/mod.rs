@@ -5,9 +5,11 @@
 //! is a note.
 
 pub mod array;
+pub mod binarynet;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;
+pub mod chain;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -69,7 +71,7 @@ pub trait Importer: Sync {
 }
 
 /// All importers, in the order in which they are asked whether they know a source.
-pub static IMPORTERS: &[&dyn Importer] = &[&bmxnet::BmxNet, &bnn_pynq::BnnPynq];
+pub static IMPORTERS: &[&dyn Importer] = &[&bmxnet::BmxNet, &bnn_pynq::BnnPynq, &binarynet::BinaryNet];
 
 /// Reads a network of any known format.
 ///
