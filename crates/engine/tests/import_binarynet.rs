@@ -111,7 +111,8 @@ fn blocks(convs: &[[usize; 4]], dense: &[[usize; 2]], bias: bool, rng: &mut Rng)
 /// BinaryNet's arithmetic on a `(c, h, w)` map: convolution with flipped kernels, zeros around; maximum; BatchNorm; sign.
 fn reference(arrays: &Arrays, bias: bool, pools: &[usize], size: [usize; 3], input: &[f32]) -> Vec<f32> {
     let sign = |v: f32| if v >= 0.0 { 1.0f32 } else { -1.0 };
-    let [mut c, mut h, mut w] = size;
+    let [_, mut h, mut w] = size;
+    let mut c;
     let mut x = input.to_vec();
     let per = if bias { 6 } else { 5 };
     let layers = arrays.len() / per;

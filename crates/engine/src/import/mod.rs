@@ -6,10 +6,12 @@
 
 pub mod array;
 pub mod binarynet;
+pub mod bincnn;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;
 pub mod chain;
+pub mod espresso;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -71,7 +73,8 @@ pub trait Importer: Sync {
 }
 
 /// All importers, in the order in which they are asked whether they know a source.
-pub static IMPORTERS: &[&dyn Importer] = &[&bmxnet::BmxNet, &bnn_pynq::BnnPynq, &binarynet::BinaryNet];
+pub static IMPORTERS: &[&dyn Importer] =
+    &[&bmxnet::BmxNet, &bnn_pynq::BnnPynq, &binarynet::BinaryNet, &espresso::Espresso, &bincnn::BinCnn];
 
 /// Reads a network of any known format.
 ///

@@ -188,7 +188,7 @@ impl Geometry {
         let channels = blocks[0].inputs();
         let convs: Vec<&Block<'_>> = blocks.iter().take_while(|b| b.is_conv()).collect();
         let Some(last) = convs.last() else {
-            let input = given.unwrap_or_else(|| picture(channels, notes));
+            let input = given.unwrap_or_else(|| build::picture(channels, notes));
             if input.elements() != channels {
                 return Err(Error::Input(format!("the network takes {channels} inputs, not {input}")));
             }
@@ -237,20 +237,6 @@ impl Geometry {
         }
         Ok(Geometry { input, pools })
     }
-}
-
-/// The picture that `n` inputs of a dense layer may be.
-fn picture(n: usize, notes: &mut Vec<String>) -> Shape {
-    let side = |n: usize| Some(n.isqrt()).filter(|s| s * s == n && *s > 1);
-    let shape = match (side(n), side(n / 3).filter(|_| n.is_multiple_of(3))) {
-        (Some(s), _) => Shape::new(s, s, 1),
-        (None, Some(s)) => Shape::new(s, s, 3),
-        (None, None) => return Shape::vector(n),
-    };
-    notes.push(format!(
-        "The source does not say what its {n} inputs are: a picture of {shape} was assumed (--input says it)."
-    ));
-    shape
 }
 
 /// Number of convolutions up to each maximum: as many maxima as make `inputs` of the last map, spread evenly, the last
