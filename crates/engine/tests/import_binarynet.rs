@@ -287,6 +287,11 @@ fn wrong_arrays_are_named() {
     assert!(with(&|a| a.rotate_left(6)).contains("behind a dense layer"));
     assert!(with(&|a| a[0] = (vec![4, 3, 2, 2], vec![1.0; 48])).contains("2 x 2"));
     assert!(with(&|a| a.truncate(6)).contains("no dense layer"));
+    let mut deep = vec![[5, 1, 1, 1]];
+    deep.extend([[5, 5, 1, 1]; 12]);
+    let deep = archive(&numbered(&blocks(&deep, &[[5 * 2 * 2, 2]], false, &mut rng)), false);
+    let text = message(&deep, Some([1 << 14, 1 << 14, 1]));
+    assert!(text.contains("'conv1': would have an impossible shape"), "{text}");
     let mut objects = numbered(&arrays);
     objects[2].1 = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }             \n\x80\x04K\x01.".to_vec();
     let text = message(&archive(&objects, false), None);

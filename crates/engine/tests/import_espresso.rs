@@ -269,6 +269,15 @@ fn wrong_records_are_named() {
         with(&|l| l[2] = Layer::Conv([1, 8, 3, 3, 5, 1, 1], vec![1.0; 360])).contains("takes 5 channels")
     );
     assert!(with(&|l| l[2] = Layer::Conv([0, 8, 9, 3, 6, 1, 1], vec![1.0; 1296])).contains("does not fit"));
+    // Maps that would grow until they had more elements than there are numbers.
+    let grow = Layer::Conv([1 << 16, 1, 1, 1, 1, 1, 1], vec![1.0]);
+    let text = with(&|l| {
+        let first = Layer::Conv([1, 1, 1, 1, 3, 1, 1], vec![1.0; 3]);
+        let pair = |conv: Layer| [conv, Layer::Norm([vec![1.0], vec![1.0], vec![1.0], vec![1.0]])];
+        *l = std::iter::repeat_n(grow.clone(), 9).flat_map(pair).collect();
+        l.splice(0..0, pair(first));
+    });
+    assert!(text.contains("padding"), "{text}");
     assert!(with(&|l| l[3] = Layer::Pool([3, 2, 0, 2])).contains("size of 0"));
     assert!(with(&|l| l[7] = Layer::Dense(9, 30, vec![f32::NAN; 270])).contains("NaN"));
     let message = |bytes: &[u8]| parse(bytes, Path::new("m.esp"), &options(None)).unwrap_err().to_string();

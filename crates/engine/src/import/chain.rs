@@ -2,9 +2,9 @@
 //! trains, and what Espresso and BinCNN run.
 
 use super::build;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
-use onebit_core::model::{Params, Tensor};
+use onebit_core::model::{MAX_ELEMENTS, Params, Tensor};
 use onebit_core::ops::{BConv2d, BDense, Conv2d, Op, Pool2d, PoolKind, Sign, Window, Zero};
 use onebit_core::types::{DType, Shape};
 
@@ -43,10 +43,13 @@ impl Chain {
     /// Appends any op.
     ///
     /// # Errors
-    /// As [`Graph::add`].
+    /// As [`Graph::add`]; also when the op makes more elements than a value may have.
     pub fn op(&mut self, name: &str, op: Op, params: Params<Tensor<'static>>) -> Result<()> {
         self.value = self.graph.add(name, op, &[self.value], params)?;
-        Ok(())
+        match self.shape().checked_elements() {
+            Some(1..=MAX_ELEMENTS) => Ok(()),
+            _ => Err(Error::layer(name, format!("would have an impossible shape, {}", self.shape()))),
+        }
     }
 
     /// A correlation with `rows` filters; `positive(filter, tap row, tap column, channel)` is a weight of +1.
