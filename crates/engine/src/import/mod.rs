@@ -10,6 +10,7 @@ pub mod bnn_pynq;
 pub mod build;
 pub mod lower;
 pub mod onnx;
+pub mod tflite;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -71,7 +72,7 @@ pub trait Importer: Sync {
 }
 
 /// All importers, in the order in which they are asked whether they know a source.
-pub static IMPORTERS: &[&dyn Importer] = &[&onnx::Onnx, &bmxnet::BmxNet, &bnn_pynq::BnnPynq];
+pub static IMPORTERS: &[&dyn Importer] = &[&onnx::Onnx, &bmxnet::BmxNet, &bnn_pynq::BnnPynq, &tflite::TfLite];
 
 /// Reads a network of any known format.
 ///
