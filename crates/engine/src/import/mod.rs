@@ -14,6 +14,7 @@ pub mod chain;
 pub mod espresso;
 pub mod lower;
 pub mod onnx;
+pub mod tflite;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -77,6 +78,7 @@ pub trait Importer: Sync {
 /// All importers, in the order in which they are asked whether they know a source.
 pub static IMPORTERS: &[&dyn Importer] = &[
     &onnx::Onnx,
+    &tflite::TfLite,
     &bmxnet::BmxNet,
     &bnn_pynq::BnnPynq,
     &binarynet::BinaryNet,
