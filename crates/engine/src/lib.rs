@@ -29,6 +29,8 @@ pub mod elements;
 pub mod error;
 pub mod file;
 #[cfg(feature = "std")]
+pub mod export;
+#[cfg(feature = "std")]
 pub mod graph;
 #[cfg(feature = "std")]
 pub mod image;
