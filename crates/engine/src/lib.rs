@@ -27,9 +27,9 @@ mod driver;
 pub mod elements;
 #[cfg(feature = "std")]
 pub mod error;
-pub mod file;
 #[cfg(feature = "std")]
 pub mod export;
+pub mod file;
 #[cfg(feature = "std")]
 pub mod graph;
 #[cfg(feature = "std")]

@@ -161,13 +161,16 @@ impl Builder {
             let name = &self.values[node.output].name;
             graph = graph.message(1, &proto::node(node.op, node.domain, name, &inputs, &node.attributes));
         }
-        for (id, v) in self.values.iter().enumerate() {
+        let read: HashSet<Id> = self.nodes.iter().flat_map(|n| n.inputs.iter().copied()).collect();
+        // Nobody needs a value after it is written: constants are freed one by one.
+        for (id, v) in self.values.into_iter().enumerate() {
             let info = || {
                 let lengths = v.dims.iter().map(|d| Some(*d));
                 let dims: Vec<_> = v.batched.then_some(batch).into_iter().chain(lengths).collect();
                 proto::value_info(&v.name, v.elem, &dims)
             };
             graph = match &v.origin {
+                Origin::Constant(_) if !read.contains(&id) => graph,
                 Origin::Constant(data) => graph.message(5, &proto::tensor(&v.name, v.elem, &v.dims, data)),
                 Origin::Input => graph.message(11, &info()),
                 Origin::Node if id == output => graph.message(12, &info()),

@@ -13,7 +13,12 @@ use onebit_core::types::{DType, Encoding, Shape, ValueType};
 ///
 /// # Errors
 /// Why ONNX cannot compute it exactly.
-pub fn layer(b: &mut Builder, node: &Node<'_>, inputs: &[Carried], out: ValueType) -> Result<Carried, String> {
+pub fn layer(
+    b: &mut Builder,
+    node: &Node<'_>,
+    inputs: &[Carried],
+    out: ValueType,
+) -> Result<Carried, String> {
     let (name, x, p) = (node.name.as_str(), inputs[0], &node.params);
     let integers = levels::largest(out.dtype);
     let (id, bound) = match &node.op {
@@ -45,7 +50,7 @@ pub fn layer(b: &mut Builder, node: &Node<'_>, inputs: &[Carried], out: ValueTyp
             let id = max_pool(b, name, Carried { id, ..x }, &pool.window, out.shape);
             (if flipped { levels::flip(b, name, id, &flips) } else { id }, integers)
         }
-        Op::Pool2d(pool) => (pool2d(b, name, x, pool, out.shape)?, x.bound),
+        Op::Pool2d(pool) => (pool2d(b, name, x, pool, out.shape), x.bound),
         Op::Affine => (affine(b, name, x.id, p), 0),
         Op::Activation(a) => (activation(b, name, x.id, a), 0),
         Op::Prelu => {
@@ -169,7 +174,8 @@ fn pair(b: &mut Builder, layer: &str, op: &'static str, inputs: &[Carried]) -> I
 fn used_pad(window: &Window, input: Shape, out: Shape) -> [usize; 4] {
     let [top, left, bottom, right] = window.pad;
     let end = |axis: usize, outputs: usize, size: usize, before: usize, after: usize| {
-        let reach = (outputs - 1) * window.stride[axis] + window.dilation[axis] * (window.kernel[axis] - 1) + 1;
+        let reach =
+            (outputs - 1) * window.stride[axis] + window.dilation[axis] * (window.kernel[axis] - 1) + 1;
         reach.saturating_sub(size + before).min(after)
     };
     [top, left, end(0, out.h, input.h, top, bottom), end(1, out.w, input.w, left, right)]
@@ -198,26 +204,40 @@ fn max_pool(b: &mut Builder, layer: &str, x: Carried, window: &Window, out: Shap
     settle(b, layer, y, out)
 }
 
-fn pool2d(b: &mut Builder, layer: &str, x: Carried, pool: &Pool2d, out: Shape) -> Result<Id, String> {
+fn pool2d(b: &mut Builder, layer: &str, x: Carried, pool: &Pool2d, out: Shape) -> Id {
     let window = &pool.window;
     if pool.kind == PoolKind::Max {
-        return Ok(max_pool(b, layer, x, window, out));
+        return max_pool(b, layer, x, window, out);
     }
-    let map = as_map(b, layer, x);
-    let axes = [out.c, out.h, out.w];
     let used = used_pad(window, x.ty.shape, out);
-    let y = if window.covers(x.ty.shape) {
-        b.node(layer, "GlobalAveragePool", &[map], vec![], Elem::Float, &axes)
-    } else if window.dilation != [1; 2] {
-        return Err("averages over a dilated window, which ONNX has no op for before opset 19".into());
-    } else if !narrow(window, used) {
-        return Err("averages over padding that is wider than its window, which onnxruntime refuses".into());
-    } else {
+    let attributes = if window.covers(x.ty.shape) {
+        None
+    } else if window.dilation == [1; 2] && narrow(window, used) {
         let mut attributes = window_attributes(window, used);
         attributes.push(Attribute::Int("count_include_pad", pool.count_pad.into()));
-        b.node(layer, "AveragePool", &[map], attributes, Elem::Float, &axes)
+        Some(attributes)
+    } else {
+        return divided_sum(b, layer, x, pool, out);
     };
-    Ok(settle(b, layer, y, out))
+    let map = as_map(b, layer, x);
+    let op = if attributes.is_some() { "AveragePool" } else { "GlobalAveragePool" };
+    let y = b.node(layer, op, &[map], attributes.unwrap_or_default(), Elem::Float, &[out.c, out.h, out.w]);
+    settle(b, layer, y, out)
+}
+
+/// An average that `AveragePool` cannot take (dilated ones only from opset 19 on): a sum, divided pixel by pixel.
+fn divided_sum(b: &mut Builder, layer: &str, x: Carried, pool: &Pool2d, out: Shape) -> Id {
+    let (window, input) = (pool.window, x.ty.shape);
+    let product = Product::Conv { window, groups: out.c, pad_value: 0.0 };
+    let ones = Tensor::f32_matrix(out.c, window.taps(), vec![1.0; out.c * window.taps()]);
+    let sum = Site { layer, x, out, product }.floats(b, &ones, None);
+    let counted = |i: usize| match pool.count_pad {
+        true => window.taps(),
+        false => window.inside(i / out.w, 0, input.h).len() * window.inside(i % out.w, 1, input.w).len(),
+    };
+    let counts: Vec<f32> = (0..out.pixels()).map(|i| counted(i) as f32).collect();
+    let counts = b.floats(&format!("{layer}.counts"), &dims(Shape { c: 1, ..out }), &counts);
+    b.like(layer, "Div", &[sum, counts], vec![])
 }
 
 /// The same elements, counted in `(h, w, c)` order, in another shape.
@@ -230,7 +250,9 @@ fn reshape(b: &mut Builder, layer: &str, x: Carried, to: Shape) -> Id {
     let same = |s: Shape| s.c == 1 || s.pixels() == 1;
     let ordered = match same(from) {
         true => x.id,
-        false => b.node(layer, "Transpose", &[x.id], perm([0, 2, 3, 1]), Elem::Float, &[from.h, from.w, from.c]),
+        false => {
+            b.node(layer, "Transpose", &[x.id], perm([0, 2, 3, 1]), Elem::Float, &[from.h, from.w, from.c])
+        }
     };
     let axes = if same(to) { dims(to) } else { vec![to.h, to.w, to.c] };
     let batch = match b.dialect {

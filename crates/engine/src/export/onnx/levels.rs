@@ -131,7 +131,8 @@ pub fn thresholds(
     *wide.last_mut().expect("an axis was added") = steps;
     let reached = b.node(layer, "GreaterOrEqual", &[one, limits], vec![], Elem::Bool, &wide);
     let reached = b.cast(layer, reached, Elem::Float);
-    let sum = b.node(layer, "ReduceSum", &[reached, last], vec![Attribute::Int("keepdims", 0)], Elem::Float, &dims);
+    let sum =
+        b.node(layer, "ReduceSum", &[reached, last], vec![Attribute::Int("keepdims", 0)], Elem::Float, &dims);
     let step = b.scalar(quant.step() as f32);
     let scaled = if quant.step() == 1 { sum } else { b.like(layer, "Mul", &[sum, step], vec![]) };
     let lowest = b.scalar(quant.min() as f32);
@@ -151,10 +152,11 @@ fn finn_type(quant: Quant) -> String {
 
 /// A quantiser of QONNX whose results are the values of `quant`.
 pub fn quantiser(b: &mut Builder, layer: &str, x: Id, quant: Quant, rounding: &str) -> Id {
-    let scale = b.scalar(quant.step() as f32);
     if quant.is_bit() {
+        let scale = b.scalar(1.0);
         return b.like(layer, "BipolarQuant", &[x, scale], vec![]);
     }
+    let scale = b.scalar(quant.step() as f32);
     // Odd numbers are twice what lies between integers: their zero does too.
     let (signed, zero) = match quant.encoding {
         Encoding::Bipolar => (0, quant.max() as f32 / 2.0),
@@ -185,9 +187,7 @@ pub fn quantize(b: &mut Builder, layer: &str, x: Id, q: &Quantize) -> Id {
     }
     let even = q.rounding == Rounding::HalfEven;
     match (b.dialect, q.output.quant()) {
-        (Dialect::Qonnx, Some(quant)) => {
-            quantiser(b, layer, x, quant, if even { "ROUND" } else { "FLOOR" })
-        }
+        (Dialect::Qonnx, Some(quant)) => quantiser(b, layer, x, quant, if even { "ROUND" } else { "FLOOR" }),
         _ => b.like(layer, if even { "Round" } else { "Floor" }, &[x], vec![]),
     }
 }

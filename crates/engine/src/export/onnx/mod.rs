@@ -150,7 +150,8 @@ fn perm(axes: [i64; 4]) -> Vec<Attribute> {
 
 /// What the model says about itself, field by field; all but text is JSON.
 fn properties(meta: &Meta) -> Result<Vec<(String, String)>> {
-    let refuse = |e: serde_json::Error| Error::Model(format!("the network's description has no JSON form: {e}"));
+    let refuse =
+        |e: serde_json::Error| Error::Model(format!("the network's description has no JSON form: {e}"));
     let fields = match serde_json::to_value(meta).map_err(refuse)? {
         serde_json::Value::Object(fields) => fields,
         _ => Default::default(),

@@ -51,7 +51,13 @@ impl Site<'_> {
     ///
     /// # Errors
     /// When no exact product can be written down.
-    pub fn integers(&self, b: &mut Builder, weight: &[i32], rows: usize, quant: Quant) -> Result<(Id, i64), String> {
+    pub fn integers(
+        &self,
+        b: &mut Builder,
+        weight: &[i32],
+        rows: usize,
+        quant: Quant,
+    ) -> Result<(Id, i64), String> {
         let cols = weight.len() / rows;
         let largest_sum = |digit: &dyn Fn(i32) -> i32| {
             let sum = |row: &[i32]| row.iter().map(|w| i64::from(digit(*w)).abs()).sum::<i64>();
@@ -143,7 +149,11 @@ impl Site<'_> {
         let x = self.x.id;
         let Product::Conv { window, pad_value, .. } = &self.product else {
             let flat = vec![Attribute::Int("axis", 1)];
-            return if h * w == 1 { x } else { b.node(self.layer, "Flatten", &[x], flat, Elem::Float, &[h * w * c]) };
+            return if h * w == 1 {
+                x
+            } else {
+                b.node(self.layer, "Flatten", &[x], flat, Elem::Float, &[h * w * c])
+            };
         };
         let x = as_map(b, self.layer, self.x);
         if *pad_value == 0.0 { x } else { pad(b, self.layer, x, window.pad, *pad_value) }

@@ -110,9 +110,9 @@ pub fn value_info(name: &str, elem: Elem, dims: &[Option<usize>]) -> Message {
 pub fn model(graph: &Message, opsets: &[(&str, i64)], properties: &[(String, String)]) -> Message {
     const IR_VERSION: i64 = 8;
     let m = Message::default().int(1, IR_VERSION).text(2, "onebit").text(3, env!("CARGO_PKG_VERSION"));
-    let m = opsets.iter().fold(m, |m, (domain, version)| {
-        m.message(8, &Message::default().text(1, domain).int(2, *version))
-    });
+    let m = opsets
+        .iter()
+        .fold(m, |m, (domain, version)| m.message(8, &Message::default().text(1, domain).int(2, *version)));
     let m = properties
         .iter()
         .fold(m, |m, (key, value)| m.message(14, &Message::default().text(1, key).text(2, value)));
