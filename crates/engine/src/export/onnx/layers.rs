@@ -4,9 +4,9 @@ use super::builder::{Builder, Id};
 use super::levels;
 use super::products::{Product, Site, as_map, pad, settle, window_attributes};
 use super::proto::{Attribute, Elem};
-use super::{Carried, dims, perm};
+use super::{Carried, dims, moves};
 use onebit_core::model::{Node, Params, Tensor};
-use onebit_core::ops::{Activation, BConv2d, Op, Pool2d, PoolKind, Reshape, Window};
+use onebit_core::ops::{Activation, BConv2d, Op, Pool2d, PoolKind, Window};
 use onebit_core::types::{DType, Encoding, Shape, ValueType};
 
 /// The value of a layer, not yet called after it; it may be one of its inputs.
@@ -59,13 +59,21 @@ pub fn layer(
         }
         Op::Add => (pair(b, name, "Add", inputs), x.bound.saturating_add(inputs[1].bound)),
         Op::Mul => (pair(b, name, "Mul", inputs), x.bound.saturating_mul(inputs[1].bound)),
+        Op::Div => (pair(b, name, "Div", inputs), 0),
+        Op::Max => (pair(b, name, "Max", inputs), x.bound.max(inputs[1].bound)),
+        Op::Min => (pair(b, name, "Min", inputs), x.bound.max(inputs[1].bound)),
         Op::Concat => {
             let ids: Vec<Id> = inputs.iter().map(|x| x.id).collect();
             let axis = vec![Attribute::Int("axis", 1)];
             let bound = inputs.iter().map(|x| x.bound).max().unwrap_or(0);
             (b.node(name, "Concat", &ids, axis, Elem::Float, &dims(out.shape)), bound)
         }
-        Op::Reshape(Reshape { shape }) => (reshape(b, name, x, *shape), x.bound),
+        Op::Reshape(r) => (moves::reshape(b, name, x, r.shape), x.bound),
+        Op::Transpose(t) => (moves::transpose(b, name, x, t, out.shape), x.bound),
+        Op::Slice(s) => (moves::slice(b, name, x, s, out.shape), x.bound),
+        Op::Pad(p) => (moves::border(b, name, x, p, out.shape), x.bound.max(p.value.abs() as i64)),
+        Op::Resize(r) => (moves::resize(b, name, x, r, out.shape), x.bound),
+        Op::DepthToSpace(d) => (moves::depth_to_space(b, name, x, d, out.shape), x.bound),
         Op::Softmax => (b.like(name, "Softmax", &[x.id], vec![Attribute::Int("axis", 1)]), 0),
         Op::Argmax => {
             let axis = vec![Attribute::Int("axis", 1), Attribute::Int("keepdims", 1)];
@@ -151,18 +159,31 @@ fn affine(b: &mut Builder, layer: &str, x: Id, p: &Params<Tensor<'_>>) -> Id {
 }
 
 fn activation(b: &mut Builder, layer: &str, x: Id, a: &Activation) -> Id {
-    match *a {
-        Activation::Relu => b.like(layer, "Relu", &[x], vec![]),
+    let op = match *a {
         Activation::Clip { low, high } => {
             let (low, high) = (b.scalar(low), b.scalar(high));
-            b.like(layer, "Clip", &[x, low, high], vec![])
+            return b.like(layer, "Clip", &[x, low, high], vec![]);
         }
-        Activation::Tanh => b.like(layer, "Tanh", &[x], vec![]),
-        Activation::Sigmoid => b.like(layer, "Sigmoid", &[x], vec![]),
-    }
+        // ONNX makes NaN of negative numbers.
+        Activation::Sqrt | Activation::Log => {
+            let x = b.like(layer, "Relu", &[x], vec![]);
+            let op = if *a == Activation::Sqrt { "Sqrt" } else { "Log" };
+            return b.like(layer, op, &[x], vec![]);
+        }
+        Activation::Relu => "Relu",
+        Activation::Tanh => "Tanh",
+        Activation::Sigmoid => "Sigmoid",
+        Activation::Abs => "Abs",
+        Activation::Exp => "Exp",
+        Activation::Erf => "Erf",
+        Activation::Round => "Round",
+        Activation::Floor => "Floor",
+        Activation::Ceil => "Ceil",
+    };
+    b.like(layer, op, &[x], vec![])
 }
 
-/// An op of two values; the second may have one pixel.
+/// An op of two values; the second may have one pixel or one channel.
 fn pair(b: &mut Builder, layer: &str, op: &'static str, inputs: &[Carried]) -> Id {
     let (x, y) = (inputs[0], inputs[1]);
     let spread = x.ty.shape.pixels() > 1 && y.ty.shape.pixels() == 1;
@@ -196,7 +217,7 @@ fn max_pool(b: &mut Builder, layer: &str, x: Carried, window: &Window, out: Shap
     let used = used_pad(window, x.ty.shape, out);
     let (map, rest) = match narrow(window, used) {
         true => (map, used),
-        false => (pad(b, layer, map, used, f32::MIN), [0; 4]),
+        false => (pad(b, layer, map, used, f32::MIN, "constant"), [0; 4]),
     };
     let mut attributes = window_attributes(window, rest);
     attributes.push(Attribute::Ints("dilations", window.dilation.map(|v| v as i64).to_vec()));
@@ -238,29 +259,4 @@ fn divided_sum(b: &mut Builder, layer: &str, x: Carried, pool: &Pool2d, out: Sha
     let counts: Vec<f32> = (0..out.pixels()).map(|i| counted(i) as f32).collect();
     let counts = b.floats(&format!("{layer}.counts"), &dims(Shape { c: 1, ..out }), &counts);
     b.like(layer, "Div", &[sum, counts], vec![])
-}
-
-/// The same elements, counted in `(h, w, c)` order, in another shape.
-fn reshape(b: &mut Builder, layer: &str, x: Carried, to: Shape) -> Id {
-    let from = x.ty.shape;
-    if from == to {
-        return x.id;
-    }
-    // With one channel or one pixel both orders are the same.
-    let same = |s: Shape| s.c == 1 || s.pixels() == 1;
-    let ordered = match same(from) {
-        true => x.id,
-        false => {
-            b.node(layer, "Transpose", &[x.id], perm([0, 2, 3, 1]), Elem::Float, &[from.h, from.w, from.c])
-        }
-    };
-    let axes = if same(to) { dims(to) } else { vec![to.h, to.w, to.c] };
-    let batch = match b.dialect {
-        super::Dialect::Onnx => -1,
-        super::Dialect::Qonnx => 1,
-    };
-    let shape: Vec<i64> = std::iter::once(batch).chain(axes.iter().map(|d| *d as i64)).collect();
-    let shape = b.ints(&format!("{layer}.shape"), &shape);
-    let y = b.node(layer, "Reshape", &[ordered, shape], vec![], Elem::Float, &axes);
-    if same(to) { y } else { b.node(layer, "Transpose", &[y], perm([0, 3, 1, 2]), Elem::Float, &dims(to)) }
 }

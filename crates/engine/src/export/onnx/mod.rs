@@ -11,6 +11,7 @@
 mod builder;
 mod layers;
 mod levels;
+mod moves;
 mod products;
 mod proto;
 
@@ -20,7 +21,7 @@ use crate::meta::{Layout, Meta};
 use builder::{Builder, Id, QONNX};
 use onebit_core::model::Model;
 use onebit_core::types::{DType, Quant, Shape, ValueType};
-use proto::{Attribute, Elem};
+use proto::Elem;
 use std::path::Path;
 
 /// Which ops an exported file uses.
@@ -126,26 +127,21 @@ fn input(b: &mut Builder, ty: ValueType, layout: Layout) -> Result<Carried> {
         (other, _) => return Err(Error::Model(format!("networks with {other} input cannot be exported"))),
     };
     if turned {
-        id = b.node("input", "Transpose", &[id], perm([0, 3, 1, 2]), Elem::Float, &[c, h, w]);
+        id = moves::turn(b, "input", id, &[0, 3, 1, 2]);
     }
     Ok(Carried { id, ty, bound: levels::largest(ty.dtype) })
 }
 
 /// The network's output in the axis order of its source; accumulators and classes are integers.
 fn output(b: &mut Builder, v: Carried, layout: Layout) -> Id {
-    let Shape { h, w, c } = v.ty.shape;
     let mut id = v.id;
     if layout == Layout::Nhwc && v.ty.shape.pixels() > 1 {
-        id = b.node("output", "Transpose", &[id], perm([0, 2, 3, 1]), Elem::Float, &[h, w, c]);
+        id = moves::turn(b, "output", id, &[0, 2, 3, 1]);
     }
     if v.ty.dtype == DType::I32 {
         id = b.cast("output", id, Elem::Int32);
     }
     id
-}
-
-fn perm(axes: [i64; 4]) -> Vec<Attribute> {
-    vec![Attribute::Ints("perm", axes.to_vec())]
 }
 
 /// What the model says about itself, field by field; all but text is JSON.

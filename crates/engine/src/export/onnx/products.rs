@@ -156,7 +156,7 @@ impl Site<'_> {
             };
         };
         let x = as_map(b, self.layer, self.x);
-        if *pad_value == 0.0 { x } else { pad(b, self.layer, x, window.pad, *pad_value) }
+        if *pad_value == 0.0 { x } else { pad(b, self.layer, x, window.pad, *pad_value, "constant") }
     }
 
     fn multiply(&self, b: &mut Builder, x: Id, w: Id, bias: Option<Id>) -> Id {
@@ -184,16 +184,20 @@ pub fn window_attributes(window: &Window, pad: [usize; 4]) -> Vec<Attribute> {
     ]
 }
 
-/// A map with a border of `value`.
-pub fn pad(b: &mut Builder, layer: &str, x: Id, [top, left, bottom, right]: [usize; 4], value: f32) -> Id {
-    if [top, left, bottom, right] == [0; 4] {
+/// A map with a border (top, left, bottom, right): of `value` where the mode is `constant`.
+pub fn pad(b: &mut Builder, layer: &str, x: Id, border: [usize; 4], value: f32, mode: &str) -> Id {
+    let [top, left, bottom, right] = border;
+    if border == [0; 4] {
         return x;
     }
-    let [c, h, w] = [0, 1, 2].map(|i| b.dims(x)[i]);
-    let border = [0, 0, top, left, 0, 0, bottom, right].map(|v| v as i64);
-    let border = b.ints(&format!("{layer}.pads"), &border);
-    let value = b.scalar(value);
-    b.node(layer, "Pad", &[x, border, value], vec![], Elem::Float, &[c, h + top + bottom, w + left + right])
+    let axes = [b.dims(x)[0], b.dims(x)[1] + top + bottom, b.dims(x)[2] + left + right];
+    let ends = [0, 0, top, left, 0, 0, bottom, right].map(|v| v as i64);
+    let ends = b.ints(&format!("{layer}.pads"), &ends);
+    let mut inputs = vec![x, ends];
+    if mode == "constant" {
+        inputs.push(b.scalar(value));
+    }
+    b.node(layer, "Pad", &inputs, vec![Attribute::Text("mode", mode.into())], Elem::Float, &axes)
 }
 
 /// A value as a map, `[N, C, H, W]`; vectors have one pixel.
