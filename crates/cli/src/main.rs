@@ -38,6 +38,7 @@ enum Command {
     Info(commands::info::Info),
     Bench(commands::bench::Bench),
     Convert(commands::convert::Convert),
+    Export(commands::export::Export),
 }
 
 /// Options of every command.
@@ -96,5 +97,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Info(c) => c.run(&cli.global),
         Command::Bench(c) => c.run(&cli.global),
         Command::Convert(c) => c.run(&cli.global),
+        Command::Export(c) => c.run(&cli.global),
     }
 }

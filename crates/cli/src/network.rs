@@ -51,6 +51,11 @@ pub fn formats() -> String {
     IMPORTERS.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ")
 }
 
+/// True when both paths are one existing file.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Model files are safetensors files: the length of a JSON object, then the object.
 fn is_model_file(path: &Path) -> Result<bool> {
     let kind = std::fs::metadata(path).map_err(Error::io(path))?;

@@ -44,6 +44,28 @@ fn published_networks_become_models_that_score_the_same() {
 }
 
 #[test]
+fn classic_formats_are_detected_and_sizes_are_taken_from_the_command_line() {
+    let Some(shared) = shared() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let model = text(&dir.path().join("m.onebit"));
+    let vgg = text(&shared.join("fixtures/binarynet-npz/cifar_vgg_32/params.npz"));
+    let bincnn = text(&shared.join("models/bincnn"));
+    for (source, options, format, input, outputs) in [
+        (&vgg, &[][..], "binarynet", [32, 32, 3], 10),
+        (&vgg, &["--input", "33x34x3", "--classes", "4"], "binarynet", [33, 34, 3], 4),
+        (&bincnn, &[], "bincnn", [96, 96, 3], 4),
+    ] {
+        let report = json(["convert", source.as_str(), "-o", &model].iter().chain(options));
+        assert_eq!(report["format"], format);
+        assert!(!report["warnings"].as_array().unwrap().is_empty());
+        let report = json(["info", &model]);
+        assert_eq!(report["input"]["shape"], serde_json::json!(input));
+        assert_eq!(report["output"]["shape"][2], outputs);
+    }
+    assert!(fail(["convert", &vgg, "-o", &model, "--input", "64x64x3"]).contains("--input"));
+}
+
+#[test]
 fn summaries_warnings_and_explanations() {
     let Some(shared) = shared() else { return };
     let dir = tempfile::tempdir().unwrap();

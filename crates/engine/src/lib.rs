@@ -27,6 +27,8 @@ mod driver;
 pub mod elements;
 #[cfg(feature = "std")]
 pub mod error;
+#[cfg(feature = "std")]
+pub mod export;
 pub mod file;
 #[cfg(feature = "std")]
 pub mod graph;

@@ -10,6 +10,9 @@ use std::path::Path;
 type Fold = (usize, usize, usize, usize);
 
 const LFC: [Fold; 4] = [(1024, 832, 32, 64), (1024, 1024, 64, 32), (1024, 1024, 32, 64), (64, 1024, 16, 8)];
+/// A word holds 32 weights of two bits.
+const LFC_W2: [Fold; 4] =
+    [(1024, 832, 64, 32), (1024, 1024, 32, 32), (1024, 1024, 64, 16), (64, 1024, 16, 8)];
 const CNV_W1: [Fold; 9] = [
     (64, 27, 16, 3),
     (64, 576, 32, 32),
@@ -50,10 +53,20 @@ struct Layer {
     thresholds: Vec<i64>,
 }
 
-fn random_layers(folds: &[Fold], weight_bits: usize, levels: usize, rng: &mut Rng) -> Vec<Layer> {
+/// Layers of weights that are +-1 (one bit), or at least `lowest` and at most 1 (two bits).
+fn random_layers(
+    folds: &[Fold],
+    weight_bits: usize,
+    lowest: i64,
+    levels: usize,
+    rng: &mut Rng,
+) -> Vec<Layer> {
     let layers = folds.iter().enumerate().map(|(i, &fold)| {
         let (rows, cols, ..) = fold;
-        let mut weight = |_| if weight_bits == 1 { 2 * rng.below(2) - 1 } else { rng.below(3) - 1 };
+        let mut weight = |_| match weight_bits {
+            1 => 2 * rng.below(2) - 1,
+            _ => rng.below((2 - lowest) as u64) + lowest,
+        };
         let weights: Vec<i64> = (0..rows * cols).map(&mut weight).collect();
         let last = i + 1 == folds.len();
         let spread = (cols as f64).sqrt() as i64 + 1;
@@ -171,9 +184,13 @@ fn run_cnv(layers: &[Layer], popcount: bool, pixels: &[u8]) -> Vec<i64> {
 }
 
 fn check(folds: &[Fold], weight_bits: usize, levels: usize, classes: usize, seed: u64) {
+    check_weights(folds, weight_bits, -1, levels, classes, seed);
+}
+
+fn check_weights(folds: &[Fold], weight_bits: usize, lowest: i64, levels: usize, classes: usize, seed: u64) {
     let mut rng = Rng(seed);
     let cnv = folds.len() == 9;
-    let layers = random_layers(folds, weight_bits, levels, &mut rng);
+    let layers = random_layers(folds, weight_bits, lowest, levels, &mut rng);
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &layers, weight_bits, cnv);
     let options = ImportOptions { classes: Classes::First(classes), ..ImportOptions::default() };
@@ -219,9 +236,76 @@ fn cnv_w2a2() {
 }
 
 #[test]
+fn lfc_w2a2() {
+    check(&LFC_W2, 2, 2, 10, 7);
+}
+
+#[test]
+fn all_weights_of_two_bits() {
+    check_weights(&LFC_W2, 2, -2, 2, 62, 8);
+    check_weights(&CNV_W2, 2, -2, 2, 44, 9);
+}
+
+/// Scores of a folder for random pixels, all outputs.
+fn scores(folder: &Path, pixels: &[u8]) -> Vec<f32> {
+    let options = ImportOptions { classes: Classes::First(64), ..ImportOptions::default() };
+    let (model, meta) = import(folder, &options).unwrap().graph.into_model().unwrap();
+    let session = Session::new(&model, meta, &Options::default()).unwrap();
+    session.run_elements(Elements::Pixels(pixels)).unwrap().remove(0).scores
+}
+
+#[test]
+fn the_same_weights_in_one_and_two_bits_are_the_same_network() {
+    let mut rng = Rng(10);
+    for (folds, n) in [(&LFC_W2[..], 784), (&CNV_W1[..], 3072)] {
+        let layers = random_layers(folds, 1, -1, 2, &mut rng);
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(one.path(), &layers, 1, n == 3072);
+        write(two.path(), &layers, 2, n == 3072);
+        let pixels: Vec<u8> = (0..n).map(|_| rng.below(256) as u8).collect();
+        assert_eq!(scores(one.path(), &pixels), scores(two.path(), &pixels));
+    }
+}
+
+#[test]
+fn damaged_folders_give_a_sentence_that_names_the_file() {
+    let mut rng = Rng(11);
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &random_layers(&LFC, 1, -1, 1, &mut rng), 1, false);
+    let mut names: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    // Thresholds of the last layer are not read.
+    names.retain(|n| !(n.starts_with("3-") && n.ends_with("-thres.bin")));
+    names.sort();
+    for _ in 0..40 {
+        let name = &names[rng.below(names.len() as u64) as usize];
+        let path = dir.path().join(name);
+        let good = std::fs::read(&path).unwrap();
+        let mut bytes = good.clone();
+        let truncated = rng.below(2) == 0;
+        if truncated {
+            bytes.truncate(rng.below(good.len() as u64) as usize);
+        } else {
+            bytes.extend(vec![255; rng.below(4) as usize * good.len()]);
+            let at = rng.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << rng.below(8);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        match import(dir.path(), &ImportOptions::default()) {
+            Ok(_) => assert!(!truncated, "{name} with {} bytes", bytes.len()),
+            Err(e) => assert!(e.to_string().contains(".bin"), "{e}"),
+        }
+        std::fs::write(&path, &good).unwrap();
+    }
+    assert!(import(dir.path(), &ImportOptions::default()).is_ok());
+}
+
+#[test]
 fn class_counts_come_from_the_folder_and_missing_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let layers = random_layers(&LFC, 1, 1, &mut Rng(6));
+    let layers = random_layers(&LFC, 1, -1, 1, &mut Rng(6));
     write(dir.path(), &layers, 1, false);
     let outputs = || {
         let imported = import(dir.path(), &ImportOptions::default()).unwrap();

@@ -4,30 +4,14 @@
 //! `models/evaluate.py` writes the files.
 
 use onebit::import::array::{Array, Elements};
-use onebit::import::onnx::evaluate::{QuantParams, Rounding, evaluate};
+use onebit::import::onnx::evaluate::{QuantParams, Rounding, evaluate, evaluate_within};
 use onebit::import::onnx::proto::{Attribute, Model, Node, Value, read};
 use onebit::import::onnx::tensors::External;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Functions whose last bits depend on the program, and sums, whose order does.
-const INEXACT: [&str; 15] = [
-    "Exp",
-    "Log",
-    "Tanh",
-    "Sigmoid",
-    "Erf",
-    "Softplus",
-    "Softmax",
-    "Pow",
-    "ReduceMean",
-    "ReduceProd",
-    "ReduceL2",
-    "ReduceSumSquare",
-    "BatchNormalization",
-    "HardSigmoid",
-    "Range",
-];
+/// Functions whose last bits depend on the program.
+const INEXACT: [&str; 7] = ["Exp", "Log", "Tanh", "Sigmoid", "Erf", "Softplus", "Softmax"];
 
 /// Units in the last place between two floats.
 fn distance(a: f32, b: f32) -> u32 {
@@ -141,20 +125,20 @@ fn nodes_that_cannot_be_evaluated_are_refused() {
     let axis = |v| vec![attribute("axis", Value::Int(v))];
     let cases: Vec<(&str, Vec<Attribute>, Vec<Array>, &str)> = vec![
         // Bombs.
-        ("ConstantOfShape", none(), vec![ints(&[huge])], "more than 268435456 elements"),
-        ("ConstantOfShape", none(), vec![ints(&[huge, huge, 0])], "more than 268435456 elements"),
-        ("ConstantOfShape", none(), vec![ints(&[1; 100])], "a constant of 100 axes"),
+        ("ConstantOfShape", none(), vec![ints(&[huge])], "too large"),
+        ("ConstantOfShape", none(), vec![ints(&[huge, huge, 0])], "too large"),
+        ("ConstantOfShape", none(), vec![ints(&[1; 100])], "100 axes"),
         ("Expand", none(), vec![floats(1), ints(&[huge])], "more than 268435456 elements"),
         ("Expand", none(), vec![floats(1), ints(&[1; 100])], "a constant of 100 axes"),
         ("Tile", none(), vec![floats(1), ints(&[huge])], "too large"),
         ("Range", none(), vec![int(0), int(i64::MAX), int(1)], "too large"),
         ("Range", none(), vec![int(i64::MIN), int(i64::MAX), int(0)], "steps of 0"),
         ("Range", none(), [0.0, 1e30, 1.0].map(Array::scalar).to_vec(), "too large"),
-        ("Pad", none(), vec![floats(1), ints(&[huge, 0])], "more than 268435456 elements"),
+        ("Pad", none(), vec![floats(1), ints(&[huge, 0])], "too large"),
         ("Pad", none(), vec![floats(3), ints(&[-2, -2])], "too short"),
-        ("Pad", none(), vec![floats(3), ints(&[i64::MIN, i64::MAX])], "too short"),
+        ("Pad", none(), vec![floats(3), ints(&[i64::MIN, i64::MAX])], "too large"),
         ("Pad", none(), vec![floats(3), ints(&[1])], "1 paddings"),
-        ("Add", none(), vec![grid(1 << 15, 1), grid(1, 1 << 15)], "more than 268435456 elements"),
+        ("Add", none(), vec![grid(1 << 15, 1), grid(1, 1 << 15)], "elements"),
         ("Reshape", none(), vec![floats(4), ints(&[1; 100])], "more than 16 axes"),
         ("Reshape", none(), vec![floats(4), ints(&[3, -1])], "elements"),
         ("Reshape", none(), vec![floats(4), ints(&[-1, -1])], "cannot have the shape"),
@@ -220,4 +204,60 @@ fn nodes_that_cannot_be_evaluated_are_refused() {
     for wrong in [0.0, 2.5, 33.0, f32::NAN] {
         assert!(bits(wrong).contains("no number of bits"), "{wrong}");
     }
+}
+
+/// A file with some of its bytes changed.
+struct Damage(u64);
+
+impl Damage {
+    fn next(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+    fn of(&mut self, file: &[u8]) -> Vec<u8> {
+        let mut bytes = file.to_vec();
+        for _ in 0..1 + self.next(4) {
+            let at = self.next(bytes.len());
+            bytes[at] = [0, 1, 2, 3, 4, 0x7f, 0x80, 0xff][self.next(8)];
+        }
+        bytes
+    }
+}
+
+#[test]
+fn nodes_of_damaged_files_do_no_harm() {
+    let files: [&[u8]; 3] = [
+        include_bytes!("models/evaluate_9.onnx"),
+        include_bytes!("models/evaluate_18.onnx"),
+        include_bytes!("models/evaluate_qonnx.onnx"),
+    ];
+    let mut damage = Damage(1);
+    let (mut good, mut bad) = (0, 0);
+    for round in 0..1000 {
+        let bytes = damage.of(files[round % 3]);
+        let Ok(model) = read(&bytes) else { continue };
+        let tensors = model.graph.initializers.iter();
+        let constants: HashMap<_, _> =
+            tensors.filter_map(|t| Some((t.name, Rc::new(t.to_array(&External::none()).ok()?)))).collect();
+        for node in &model.graph.nodes {
+            // Sometimes in another order, so that types and ranks differ too.
+            let mut inputs: Vec<_> = node.inputs.iter().map(|name| constants.get(name).cloned()).collect();
+            if round % 4 == 0 && !inputs.is_empty() {
+                inputs.rotate_left(1);
+            }
+            match evaluate_within(1 << 16, node.op, node.domain, 18 - 9 * (round as i64 % 2), node, &inputs) {
+                Ok(outputs) => {
+                    good += 1;
+                    for output in outputs.iter().flatten() {
+                        assert!(output.len() <= 1 << 16, "{} {:?}", node.name, output.shape);
+                    }
+                }
+                Err(error) => {
+                    bad += 1;
+                    assert!(error.to_string().len() < 1000, "{error}");
+                }
+            }
+        }
+    }
+    assert!(good > 1000 && bad > 500, "{good} {bad}");
 }

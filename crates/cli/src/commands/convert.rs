@@ -83,9 +83,7 @@ impl Convert {
             input: self.input,
         };
         let imported = network::import(&self.source, &options)?;
-        if let (Ok(a), Ok(b)) = (self.source.canonicalize(), self.output.canonicalize())
-            && a == b
-        {
+        if network::is_same_file(&self.source, &self.output) {
             bail!("{} would be overwritten; name another file with --output", self.source.display());
         }
         network::warn(&imported.notes);

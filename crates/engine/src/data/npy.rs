@@ -41,22 +41,7 @@ pub fn is_npy(bytes: &[u8]) -> bool {
 pub fn parse(bytes: &[u8]) -> Result<Array, String> {
     let (header, data) = split(bytes)?;
     let Header { descr, fortran, shape } = Header::parse(header)?;
-    let (size, read): (usize, fn(&[u8]) -> f32) = match descr.as_str() {
-        "<f4" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        "<f8" => (8, |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
-        "<i8" => (8, |b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
-        "<i4" => (4, |b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f32),
-        "<i2" => (2, |b| f32::from(i16::from_le_bytes([b[0], b[1]]))),
-        "<u2" => (2, |b| f32::from(u16::from_le_bytes([b[0], b[1]]))),
-        "|i1" => (1, |b| f32::from(b[0] as i8)),
-        "|u1" => (1, |b| f32::from(b[0])),
-        "|b1" => (1, |b| f32::from(u8::from(b[0] != 0))),
-        other => {
-            return Err(format!(
-                "has elements of type '{other}'; save it as float32 or uint8, for example with x.astype('<f4')"
-            ));
-        }
-    };
+    let (size, read) = element(&descr)?;
     let elements = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
     match elements.and_then(|n| n.checked_mul(size)) {
         Some(n) if n == data.len() => {}
@@ -71,6 +56,43 @@ pub fn parse(bytes: &[u8]) -> Result<Array, String> {
     let values: Vec<f32> = data.chunks_exact(size).map(read).collect();
     let values = if fortran { from_fortran(&shape, &values) } else { values };
     Ok(Array { shape, values })
+}
+
+/// Length of the file that begins with `start`, by its header.
+///
+/// # Errors
+/// When the header does not end within `start`, or elements are of an unknown type.
+pub fn length(start: &[u8]) -> Result<usize, String> {
+    let (header, data) = split(start)?;
+    let Header { descr, shape, .. } = Header::parse(header)?;
+    let elements = shape.iter().try_fold(element(&descr)?.0, |n, s| n.checked_mul(*s));
+    let length = elements.and_then(|n| n.checked_add(start.len() - data.len()));
+    length.ok_or_else(|| format!("its shape {shape:?} is too large"))
+}
+
+/// Bytes of an element, and how it is read.
+fn element(descr: &str) -> Result<(usize, fn(&[u8]) -> f32), String> {
+    Ok(match descr {
+        "<f4" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        "<f8" => (8, |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
+        "<i8" => (8, |b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),
+        "<i4" => (4, |b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f32),
+        "<i2" => (2, |b| f32::from(i16::from_le_bytes([b[0], b[1]]))),
+        "<u2" => (2, |b| f32::from(u16::from_le_bytes([b[0], b[1]]))),
+        "|i1" => (1, |b| f32::from(b[0] as i8)),
+        "|u1" => (1, |b| f32::from(b[0])),
+        "|b1" => (1, |b| f32::from(u8::from(b[0] != 0))),
+        object if object.starts_with("|O") => {
+            return Err(
+                "holds pickled Python objects, which are not read; save plain arrays of floats".into()
+            );
+        }
+        other => {
+            return Err(format!(
+                "has elements of type '{other}'; save it as float32 or uint8, for example with x.astype('<f4')"
+            ));
+        }
+    })
 }
 
 /// Header text and elements.

@@ -15,14 +15,14 @@ pub const MOST_ELEMENTS: usize = 1 << 28;
 /// Most axes of an array.
 pub const MOST_AXES: usize = 16;
 
-/// Number of elements of a shape.
+/// Number of elements of a shape. The lengths that are not 0 multiply to no more than [`MOST_ELEMENTS`].
 ///
 /// # Errors
 /// When an array may not be that large.
 pub fn count(shape: &[usize]) -> Result<usize> {
-    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d.max(&1)));
     match n.filter(|n| *n <= MOST_ELEMENTS && shape.len() <= MOST_AXES) {
-        Some(n) => Ok(n),
+        Some(n) => Ok(if shape.contains(&0) { 0 } else { n }),
         None if shape.len() > MOST_AXES => {
             Err(Error::Model(format!("a constant of {} axes has more than {MOST_AXES}", shape.len())))
         }

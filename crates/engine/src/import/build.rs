@@ -147,6 +147,20 @@ pub fn input_shape(options: &ImportOptions) -> Result<Option<Shape>> {
     }
 }
 
+/// The picture that the `n` inputs of a dense layer most likely are; notes what was assumed.
+pub fn picture(n: usize, notes: &mut Vec<String>) -> Shape {
+    let side = |n: usize| Some(n.isqrt()).filter(|s| s * s == n && *s > 1);
+    let shape = match (side(n), side(n / 3).filter(|_| n.is_multiple_of(3))) {
+        (Some(s), _) => Shape::new(s, s, 1),
+        (None, Some(s)) => Shape::new(s, s, 3),
+        (None, None) => return Shape::vector(n),
+    };
+    notes.push(format!(
+        "The source does not say what its {n} inputs are: a picture of {shape} was assumed (--input says it)."
+    ));
+    shape
+}
+
 /// Name of the network: what the user says, else `stem`.
 pub fn name(options: &ImportOptions, stem: &str) -> String {
     options.name.clone().unwrap_or_else(|| stem.to_owned())

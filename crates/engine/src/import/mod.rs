@@ -5,9 +5,13 @@
 //! is a note.
 
 pub mod array;
+pub mod binarynet;
+pub mod bincnn;
 pub mod bmxnet;
 pub mod bnn_pynq;
 pub mod build;
+pub mod chain;
+pub mod espresso;
 pub mod lower;
 pub mod onnx;
 pub mod tflite;
@@ -72,7 +76,15 @@ pub trait Importer: Sync {
 }
 
 /// All importers, in the order in which they are asked whether they know a source.
-pub static IMPORTERS: &[&dyn Importer] = &[&onnx::Onnx, &bmxnet::BmxNet, &bnn_pynq::BnnPynq, &tflite::TfLite];
+pub static IMPORTERS: &[&dyn Importer] = &[
+    &onnx::Onnx,
+    &tflite::TfLite,
+    &bmxnet::BmxNet,
+    &bnn_pynq::BnnPynq,
+    &binarynet::BinaryNet,
+    &espresso::Espresso,
+    &bincnn::BinCnn,
+];
 
 /// Reads a network of any known format.
 ///
@@ -111,7 +123,7 @@ mod tests {
         let file = dir.path().join("model.xyz");
         std::fs::write(&file, b"hello").unwrap();
         for text in [message(&file, None), message(dir.path(), None), message(&file, Some("caffe"))] {
-            assert!(text.contains("bmxnet") && text.contains("bnn-pynq"), "{text}");
+            assert!(IMPORTERS.iter().all(|i| text.contains(i.name())), "{text}");
         }
         assert!(message(&dir.path().join("absent"), None).contains("absent"));
     }

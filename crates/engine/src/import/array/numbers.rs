@@ -5,14 +5,15 @@ use crate::error::{Error, Result};
 use std::borrow::Cow;
 
 /// Most multiplications or comparisons that one constant may take.
-const MOST_WORK: usize = 1 << 34;
+const MOST_WORK: u64 = 1 << 32;
 
 /// Refuses what would take minutes.
 ///
 /// # Errors
 /// When the product of the factors is too large.
 pub(in crate::import) fn work(factors: &[usize]) -> Result<()> {
-    match factors.iter().try_fold(1usize, |n, f| n.checked_mul(*f)).is_some_and(|n| n <= MOST_WORK) {
+    let product = factors.iter().try_fold(1u64, |n, f| n.checked_mul(*f as u64));
+    match product.is_some_and(|n| n <= MOST_WORK) {
         true => Ok(()),
         false => Err(Error::Model("it is too large to be evaluated: export the result as a constant".into())),
     }

@@ -3,7 +3,7 @@
 //! The maths is that of the ONNX operator pages, and of the package qonnx for its operators, in single precision and in
 //! the order of operations of onnxruntime and qonnx. Sums and products of many elements and functions such as `exp`
 //! are taken in double precision and rounded once, because there is no common order for them. Types are as wide as
-//! [`Elements`](crate::import::array::Elements): results in half precision are not rounded, but casts to it are.
+//! [`Elements`]: results in half precision are not rounded, but casts to it are.
 
 mod linear;
 mod pointwise;
@@ -14,7 +14,7 @@ mod shapes;
 use super::proto::Node;
 use super::tensors::External;
 use crate::error::{Error, Result};
-use crate::import::array::{Array, Elements};
+use crate::import::array::{Array, Elements, MOST_ELEMENTS, broadcast};
 pub use linear::quantize_linear;
 pub use qonnx::{QuantParams, Rounding, TruncParams};
 use std::rc::Rc;
@@ -26,7 +26,8 @@ pub const QONNX_DOMAINS: [&str; 3] = ["onnx.brevitas", "finn.custom_op.general",
 /// are left out are `None`. `None` if the operator, or this form of it, is not known here.
 ///
 /// # Errors
-/// Names the node when its inputs or attributes are not what the operator wants, or the result would be too large.
+/// Names the node when its inputs or attributes are not what the operator wants, or a result would have more than
+/// [`MOST_ELEMENTS`] elements.
 pub fn evaluate(
     op: &str,
     domain: &str,
@@ -34,15 +35,52 @@ pub fn evaluate(
     node: &Node,
     inputs: &[Option<Rc<Array>>],
 ) -> Result<Option<Vec<Array>>> {
-    let call = Call { op, opset, node, inputs };
-    let result = match domain {
+    evaluate_within(MOST_ELEMENTS, op, domain, opset, node, inputs)
+}
+
+/// As [`evaluate`] for results of at most `most` elements: a few bytes of a file can ask for a gigabyte.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_within(
+    most: usize,
+    op: &str,
+    domain: &str,
+    opset: i64,
+    node: &Node,
+    inputs: &[Option<Rc<Array>>],
+) -> Result<Option<Vec<Array>>> {
+    let call = Call { op, opset, node, inputs, most };
+    let result = size(&call).and_then(|n| call.room(n)).and_then(|()| match domain {
         "" => standard(&call),
         d if QONNX_DOMAINS.contains(&d) => qonnx::evaluate(&call),
         _ => Ok(None),
-    };
+    });
     result.map_err(|e| match e {
         Error::Model(what) => node.error(what),
         other => other,
+    })
+}
+
+/// How many elements the result can have where it can have more than the inputs. Pad and Range see to it themselves.
+fn size(call: &Call) -> Result<usize> {
+    let product = |lengths: &[usize]| lengths.iter().fold(1, |n: usize, d| n.saturating_mul(*d.max(&1)));
+    Ok(match (call.op, call.optional(0), call.optional(1)) {
+        ("ConstantOfShape", Some(shape), _) => product(&shapes::lengths(shape)?),
+        ("Expand", Some(x), Some(shape)) => product(&broadcast([&x.shape[..], &shapes::lengths(shape)?])?),
+        ("Tile", Some(x), Some(repeats)) => product(&shapes::lengths(repeats)?).saturating_mul(x.len()),
+        ("Gather", Some(x), Some(indices)) => {
+            let length = x.shape[x.axis(call.node.int("axis", 0)?)?];
+            x.len().checked_div(length).unwrap_or(0).saturating_mul(indices.len())
+        }
+        ("MatMul" | "Gemm" | "XnorPopcountMatMul", Some(a), Some(b)) => {
+            let rows = if call.flag("transA", false)? { a.shape.last() } else { a.shape.first() };
+            let cols = if call.flag("transB", false)? { b.shape.first() } else { b.shape.last() };
+            rows.unwrap_or(&1).saturating_mul(*cols.unwrap_or(&1))
+        }
+        ("QuantizeLinear" | "DequantizeLinear" | "BatchNormalization" | "MultiThreshold", ..) => 0,
+        // All others with many inputs expand them to each other's shape, or need no more than they have.
+        _ => broadcast(call.inputs.iter().flatten().map(|x| &x.shape[..])).map_or(0, |shape| product(&shape)),
     })
 }
 
@@ -90,9 +128,18 @@ struct Call<'a> {
     opset: i64,
     node: &'a Node<'a>,
     inputs: &'a [Option<Rc<Array>>],
+    most: usize,
 }
 
 impl<'a> Call<'a> {
+    /// Refuses a result of so many elements if it is too large.
+    fn room(&self, elements: usize) -> Result<()> {
+        match elements <= self.most {
+            true => Ok(()),
+            false => Err(Error::Model("its result is too large for the constants that the file has".into())),
+        }
+    }
+
     fn optional(&self, i: usize) -> Option<&'a Array> {
         self.inputs.get(i).and_then(Option::as_deref)
     }

@@ -2,7 +2,7 @@
 
 use super::{Call, int};
 use crate::error::{Error, Result};
-use crate::import::array::{Array, Elements, MOST_AXES, MOST_ELEMENTS, axis_of, broadcast};
+use crate::import::array::{Array, Elements, MOST_AXES, axis_of, broadcast};
 
 pub(super) fn evaluate(call: &Call) -> Result<Option<Array>> {
     Ok(Some(match call.op {
@@ -59,7 +59,7 @@ pub(super) fn evaluate(call: &Call) -> Result<Option<Array>> {
 }
 
 /// The lengths of axes that an array lists.
-fn lengths(array: &Array) -> Result<Vec<usize>> {
+pub(super) fn lengths(array: &Array) -> Result<Vec<usize>> {
     let length =
         |d: &i64| usize::try_from(*d).map_err(|_| Error::Model(format!("an axis has the length {d}")));
     array.integers()?.iter().map(length).collect()
@@ -148,9 +148,10 @@ fn tile(call: &Call) -> Result<Array> {
     }
     for (axis, repeat) in repeats.iter().enumerate() {
         let length = array.shape[axis];
-        let n = length.checked_mul(*repeat).filter(|n| *n <= MOST_ELEMENTS);
-        let n = n.ok_or_else(|| Error::Model("its result is too large".into()))?;
         if *repeat != 1 {
+            // At most the number of elements of the result unless that is 0.
+            let n = length.checked_mul(*repeat).filter(|n| *n <= call.most);
+            let n = n.ok_or_else(|| Error::Model("its repeats are too large".into()))?;
             let indices: Vec<usize> = (0..n).map(|i| i % length).collect();
             array = array.taken(axis, &indices)?;
         }
@@ -259,7 +260,12 @@ fn pad(call: &Call) -> Result<Option<Array>> {
     for (i, axis) in axes.iter().enumerate() {
         let (before, after) = (pads[i], pads[i + axes.len()]);
         if (before, after) != (0, 0) {
-            array = array.padded(array.axis(*axis)?, before, after, value)?;
+            let axis = array.axis(*axis)?;
+            let others = array.shape.iter().enumerate().filter(|(a, _)| *a != axis);
+            let slice: usize = others.map(|(_, d)| *d).product();
+            let more = before.max(0).saturating_add(after.max(0)) as usize;
+            call.room(slice.saturating_mul(more).saturating_add(array.len()))?;
+            array = array.padded(axis, before, after, value)?;
         }
     }
     Ok(Some(array))
@@ -270,7 +276,6 @@ fn range(call: &Call) -> Result<Array> {
     if [start, limit, delta].iter().any(|a| a.len() != 1) {
         return Err(Error::Model("its inputs are not single numbers".into()));
     }
-    let long = || Error::Model("its result is too large".into());
     match (&start.elements, &limit.elements, &delta.elements) {
         (Elements::I64(start), Elements::I64(limit), Elements::I64(delta)) => {
             let [start, limit, delta] = [start[0], limit[0], delta[0]].map(i128::from);
@@ -278,15 +283,15 @@ fn range(call: &Call) -> Result<Array> {
                 return Err(Error::Model("it has steps of 0".into()));
             }
             let n = (limit - start + delta - delta.signum()).checked_div(delta).unwrap_or(0).max(0);
-            let n = usize::try_from(n).ok().filter(|n| *n <= MOST_ELEMENTS).ok_or_else(long)?;
+            let n = usize::try_from(n).unwrap_or(usize::MAX);
+            call.room(n)?;
             Ok(Array::ints((0..n).map(|i| (start + i as i128 * delta) as i64).collect()))
         }
         _ => {
             let [start, limit, delta] = [start.floats()?[0], limit.floats()?[0], delta.floats()?[0]];
             let n = (f64::from(limit - start) / f64::from(delta)).ceil().max(0.0);
-            if n > MOST_ELEMENTS as f64 {
-                return Err(long());
-            }
+            // The cast saturates.
+            call.room(n as usize)?;
             // Each element is the sum of the one before and the step, as onnxruntime has it.
             let mut next = start;
             let step = |_| {
