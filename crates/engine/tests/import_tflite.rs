@@ -42,7 +42,8 @@ fn networks_of_lce_give_the_numbers_of_its_interpreter() {
         let got = outputs(fused.clone(), &input.values);
         assert_eq!(got.len(), expected.values.len(), "{name}");
         let worst = got.iter().zip(&expected.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        let count = |g: &Graph| g.nodes.iter().filter(|n| matches!(n.op, Op::BConv2d(_) | Op::BDense(_))).count();
+        let count =
+            |g: &Graph| g.nodes.iter().filter(|n| matches!(n.op, Op::BConv2d(_) | Op::BDense(_))).count();
         eprintln!("{name}: {worst:e} {} binary of {} layers", count(&fused), fused.nodes.len());
     }
 }
@@ -56,7 +57,22 @@ fn probe() {
             let mut g = imported.graph.clone();
             passes::optimize(&mut g).unwrap();
             for (i, n) in g.nodes.iter().enumerate() {
-                println!("{:3} {:?} {} {:?} {:?} -> {} roles {:?}", i + 1, n.inputs, n.op.name(), n.name, match n.op { Op::BConv2d(c) => format!("{} {}", c.output, c.pad_value), _ => String::new() }, g.ty(i + 1), n.params.each().map(|(r, t)| format!("{r} {}x{} {}", t.rows, t.cols, t.dtype())).collect::<Vec<_>>());
+                println!(
+                    "{:3} {:?} {} {:?} {:?} -> {} roles {:?}",
+                    i + 1,
+                    n.inputs,
+                    n.op.name(),
+                    n.name,
+                    match n.op {
+                        Op::BConv2d(c) => format!("{} {}", c.output, c.pad_value),
+                        _ => String::new(),
+                    },
+                    g.ty(i + 1),
+                    n.params
+                        .each()
+                        .map(|(r, t)| format!("{r} {}x{} {}", t.rows, t.cols, t.dtype()))
+                        .collect::<Vec<_>>()
+                );
             }
         }
     }
