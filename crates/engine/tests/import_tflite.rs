@@ -1,16 +1,21 @@
 //! Networks of TensorFlow Lite and Larq Compute Engine give what their own interpreters give.
 //!
 //! The networks of `lce-tflite` lie in `fixtures` of the folder that `ONEBIT_SHARED` names, or of `shared` beside the
-//! workspace; without it they are skipped.
+//! workspace; without it they are skipped. The others are written here.
+
+mod tflite_file;
 
 use onebit::core::model::Op;
 use onebit::data::npy;
+use onebit::import::tflite::read;
 use onebit::import::{ImportOptions, import};
 use onebit::session::Elements;
 use onebit::{Graph, Options, Session, passes};
 use std::path::{Path, PathBuf};
+use tflite_file::Field::{Absent, Byte, Float, Int};
+use tflite_file::{BOOL, Code, F32, I8, I32, Network, Table, flexbuffer};
 
-/// Folders with `model.tflite`, `input.npy` and `expected.npy`.
+/// Folders with `model.tflite`, `input.npy`, `expected.npy` and `meta.json`.
 fn fixtures() -> Vec<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let shared = std::env::var_os("ONEBIT_SHARED").map_or(beside, PathBuf::from);
@@ -23,57 +28,430 @@ fn fixtures() -> Vec<PathBuf> {
     folders
 }
 
-fn outputs(graph: Graph, input: &[f32]) -> Vec<f32> {
-    let (model, meta) = graph.into_model().unwrap();
-    let session = Session::new(&model, meta, &Options::default()).unwrap();
-    session.run_elements(Elements::F32(input)).unwrap().into_iter().flat_map(|o| o.scores).collect()
+/// The outputs of all images, one after the other. All passes leave every bit of them as it is.
+fn outputs(graph: &Graph, input: &[f32]) -> Vec<f32> {
+    let run = |graph: Graph| -> Vec<f32> {
+        let (model, meta) = graph.into_model().unwrap();
+        let session = Session::new(&model, meta, &Options::default()).unwrap();
+        session.run_elements(Elements::F32(input)).unwrap().into_iter().flat_map(|o| o.scores).collect()
+    };
+    let mut fused = graph.clone();
+    passes::optimize(&mut fused).unwrap();
+    let (plain, fused) = (run(graph.clone()), run(fused));
+    assert_eq!(plain, fused);
+    fused
+}
+
+/// Largest difference that `meta.json` allows; float networks are held to 1e-4 without it.
+fn tolerance(folder: &Path) -> f32 {
+    let text = std::fs::read_to_string(folder.join("meta.json")).unwrap_or_default();
+    let meta: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    meta["tolerance_abs"].as_f64().map_or(1e-4, |t| t as f32)
+}
+
+fn argmax(scores: &[f32]) -> usize {
+    (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap()
 }
 
 #[test]
 fn networks_of_lce_give_the_numbers_of_its_interpreter() {
+    let mut failed = Vec::new();
     for folder in fixtures() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let imported = import(&folder.join("model.tflite"), &ImportOptions::default()).unwrap();
-        assert_eq!(imported.format, "tflite");
+        let imported = match import(&folder.join("model.tflite"), &ImportOptions::default()) {
+            Ok(imported) => imported,
+            Err(e) => {
+                failed.push(format!("{name}: {e}"));
+                continue;
+            }
+        };
         let input = npy::open(folder.join("input.npy")).unwrap();
         let expected = npy::open(folder.join("expected.npy")).unwrap();
-        let mut fused = imported.graph.clone();
-        passes::optimize(&mut fused).unwrap();
-        let got = outputs(fused.clone(), &input.values);
-        assert_eq!(got.len(), expected.values.len(), "{name}");
-        let worst = got.iter().zip(&expected.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        let count =
-            |g: &Graph| g.nodes.iter().filter(|n| matches!(n.op, Op::BConv2d(_) | Op::BDense(_))).count();
-        eprintln!("{name}: {worst:e} {} binary of {} layers", count(&fused), fused.nodes.len());
-    }
-}
-#[test]
-fn probe() {
-    for folder in fixtures() {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        if std::env::var("PROBE").is_ok_and(|p| name.contains(&p)) {
-            let imported = import(&folder.join("model.tflite"), &ImportOptions::default()).unwrap();
-            println!("{name} {:?}", imported.notes);
-            let mut g = imported.graph.clone();
-            passes::optimize(&mut g).unwrap();
-            for (i, n) in g.nodes.iter().enumerate() {
-                println!(
-                    "{:3} {:?} {} {:?} {:?} -> {} roles {:?}",
-                    i + 1,
-                    n.inputs,
-                    n.op.name(),
-                    n.name,
-                    match n.op {
-                        Op::BConv2d(c) => format!("{} {}", c.output, c.pad_value),
-                        _ => String::new(),
-                    },
-                    g.ty(i + 1),
-                    n.params
-                        .each()
-                        .map(|(r, t)| format!("{r} {}x{} {}", t.rows, t.cols, t.dtype()))
-                        .collect::<Vec<_>>()
-                );
+        let got = outputs(&imported.graph, &input.values);
+        let images = expected.shape[0];
+        let (each, allowed) = (expected.values.len() / images, tolerance(&folder));
+        for (i, (got, want)) in got.chunks(each).zip(expected.values.chunks(each)).enumerate() {
+            let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let near = got.len() == want.len() && worst <= allowed;
+            if !near || (allowed < 1e-2 && argmax(got) != argmax(want)) {
+                failed.push(format!("{name}, image {i}: off by {worst}, {allowed} is allowed"));
             }
         }
+        assert_eq!(got.len(), expected.values.len(), "{name}");
     }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn what_is_binary_in_a_file_runs_on_bits() {
+    for (name, layers) in [("dense_mlp", 2), ("bin_depthwise", 3), ("zoo_QuickNet", 16), ("ties", 3)] {
+        let Some(folder) = fixtures().into_iter().find(|f| f.ends_with(name)) else { return };
+        let imported = import(&folder.join("model.tflite"), &ImportOptions::default()).unwrap();
+        let binary = |op: &Op| matches!(op, Op::BConv2d(_) | Op::BDense(_));
+        assert_eq!(imported.graph.nodes.iter().filter(|n| binary(&n.op)).count(), layers, "{name}");
+    }
+}
+
+/// Imports a small network and runs it.
+fn run(network: &Network, input: &[f32]) -> Vec<f32> {
+    outputs(&read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().graph, input)
+}
+
+fn error(network: &Network) -> String {
+    read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap_err().to_string()
+}
+
+/// A network of one built-in op that reads the input, of shape `from`, and then constants.
+fn builtin(
+    code: u8,
+    from: &[i32],
+    to: &[i32],
+    options: Table,
+    constants: impl Fn(&mut Network) -> Vec<i32>,
+) -> Network {
+    let mut network = Network::new();
+    let input = network.tensor(from, F32);
+    let mut inputs = constants(&mut network);
+    if !inputs.contains(&input) {
+        inputs.insert(0, input);
+    }
+    let output = network.tensor(to, F32);
+    network.op(Code::Builtin(code), &inputs, &[output], options, vec![]);
+    network
+}
+
+#[test]
+fn functions_of_one_number() {
+    let input = [-4.0, -1.5, -0.5, 0.0, 0.5, 2.5, 7.0f32];
+    let all: [(u8, Table, fn(f32) -> f32); 14] = [
+        (8, vec![], f32::floor),
+        (14, vec![], |x| 1.0 / (1.0 + (-x).exp())),
+        (19, vec![], |x| x.max(0.0)),
+        (20, vec![], |x| x.clamp(-1.0, 1.0)),
+        (21, vec![], |x| x.clamp(0.0, 6.0)),
+        (28, vec![], f32::tanh),
+        (47, vec![], f32::exp),
+        (59, vec![], |x| -x),
+        (92, vec![], |x| x * x),
+        (98, vec![Float(0.25)], |x| if x < 0.0 { x / 4.0 } else { x }),
+        (101, vec![], f32::abs),
+        (116, vec![], f32::round_ties_even),
+        (117, vec![], |x| x * (x + 3.0).clamp(0.0, 6.0) / 6.0),
+        (158, vec![], |x| if x == 0.0 { 0.0 } else { x.signum() }),
+    ];
+    for (code, options, f) in all {
+        let network = builtin(code, &[1, 7], &[1, 7], options, |_| vec![]);
+        for (x, got) in input.iter().zip(run(&network, &input)) {
+            assert!((f(*x) - got).abs() <= 1e-6 * f(*x).abs(), "op {code} of {x}: {got}");
+        }
+    }
+    // 1 / sqrt(|x|)
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 2], F32);
+    let [a, b] = [network.tensor(&[1, 2], F32), network.tensor(&[1, 2], F32)];
+    network.op(Code::Builtin(101), &[x], &[a], vec![], vec![]);
+    network.op(Code::Builtin(76), &[a], &[b], vec![], vec![]);
+    assert_eq!(run(&network, &[-4.0, 0.25]), [0.5, 2.0]);
+}
+
+#[test]
+fn functions_of_a_value_and_a_constant() {
+    let relu = || vec![Byte(1)];
+    let of = |code, options: Table, first: bool, shape: &[i32], c: &[f32]| {
+        let constants = |n: &mut Network| {
+            let c = n.floats(shape, c);
+            if first { vec![c, 0] } else { vec![c] }
+        };
+        run(&builtin(code, &[1, 2, 1, 2], &[1, 2, 1, 2], options, constants), &[1.0, -2.0, 4.0, -8.0])
+    };
+    assert_eq!(of(0, vec![], false, &[2], &[1.0, 2.0]), [2.0, 0.0, 5.0, -6.0]);
+    assert_eq!(of(0, relu(), false, &[2], &[1.0, 2.0]), [2.0, 0.0, 5.0, 0.0]);
+    assert_eq!(of(41, relu(), true, &[], &[3.0]), [2.0, 5.0, 0.0, 11.0]);
+    assert_eq!(of(18, vec![], false, &[1, 2, 1, 2], &[1.0, 2.0, 3.0, 4.0]), [1.0, -4.0, 12.0, -32.0]);
+    assert_eq!(of(42, vec![], true, &[2], &[8.0, 16.0]), [8.0, -8.0, 2.0, -2.0]);
+    assert_eq!(of(55, vec![], false, &[1, 1, 1, 2], &[2.0, -4.0]), [2.0, -2.0, 4.0, -4.0]);
+    assert_eq!(of(57, vec![], false, &[], &[0.0]), [0.0, -2.0, 0.0, -8.0]);
+    assert_eq!(of(54, vec![], false, &[1, 1, 2], &[0.5, 0.25]), [1.0, -0.5, 4.0, -2.0]);
+    let refused = builtin(0, &[1, 2, 1, 2], &[1, 2, 1, 2], vec![Byte(9)], |n| vec![n.floats(&[], &[1.0])]);
+    assert!(error(&refused).contains("activation 9"));
+}
+
+#[test]
+fn comparisons_choose() {
+    // x >= 1 ? [5, 6] : -1
+    for (code, want) in [(62, [-1.0, 6.0, 5.0, -1.0]), (61, [-1.0, -1.0, 5.0, -1.0]), (58, [5.0, -1.0, -1.0, 6.0])] {
+        let mut network = Network::new();
+        let x = network.tensor(&[1, 2, 1, 2], F32);
+        let one = network.floats(&[], &[1.0]);
+        let (yes, no) = (network.floats(&[2], &[5.0, 6.0]), network.floats(&[], &[-1.0]));
+        let truth = network.tensor(&[1, 2, 1, 2], BOOL);
+        let out = network.tensor(&[1, 2, 1, 2], F32);
+        network.op(Code::Builtin(code), &[x, one], &[truth], vec![], vec![]);
+        network.op(Code::Builtin(123), &[truth, yes, no], &[out], vec![], vec![]);
+        assert_eq!(run(&network, &[0.0, 1.0, 2.0, -3.0]), want, "op {code}");
+    }
+}
+
+#[test]
+fn convolutions_and_pools() {
+    // SAME pads the odd pixel behind.
+    let filter = |n: &mut Network| vec![n.floats(&[1, 1, 2, 1], &[10.0, 1.0]), n.floats(&[1], &[0.5])];
+    let options = vec![Byte(0), Int(1), Int(1)];
+    let network = builtin(3, &[1, 1, 3, 1], &[1, 1, 3, 1], options, filter);
+    assert_eq!(run(&network, &[1.0, 2.0, 3.0]), [12.5, 23.5, 30.5]);
+    let network = builtin(3, &[1, 1, 3, 1], &[1, 1, 2, 1], vec![Byte(1), Int(1), Int(1)], filter);
+    assert_eq!(run(&network, &[1.0, 2.0, 3.0]), [12.5, 23.5]);
+    // Stride 2 to the right, dilation 2: taps at 0 and 2.
+    let options = vec![Byte(1), Int(2), Int(1), Byte(0), Int(2), Int(1)];
+    let network = builtin(3, &[1, 1, 5, 1], &[1, 1, 2, 1], options, filter);
+    assert_eq!(run(&network, &[1.0, 2.0, 3.0, 4.0, 5.0]), [13.5, 35.5]);
+
+    let filter = |n: &mut Network| vec![n.floats(&[1, 1, 1, 4], &[1.0, 2.0, 3.0, 4.0]), -1];
+    let network = builtin(4, &[1, 1, 1, 2], &[1, 1, 1, 4], vec![Byte(1), Int(1), Int(1), Int(2)], filter);
+    assert_eq!(run(&network, &[1.0, 10.0]), [1.0, 2.0, 30.0, 40.0]);
+
+    let parts = |n: &mut Network| vec![n.ints(&[4], &[1, 1, 4, 1]), n.floats(&[1, 1, 2, 1], &[1.0, 10.0]), 0];
+    let network = builtin(67, &[1, 1, 2, 1], &[1, 1, 4, 1], vec![Byte(1), Int(2), Int(1)], parts);
+    assert_eq!(run(&network, &[1.0, 2.0]), [1.0, 10.0, 2.0, 20.0]);
+
+    let options = || vec![Byte(0), Int(1), Int(1), Int(2), Int(1)];
+    let network = |code| builtin(code, &[1, 1, 3, 1], &[1, 1, 3, 1], options(), |_| vec![]);
+    assert_eq!(run(&network(1), &[1.0, 2.0, 4.0]), [1.5, 3.0, 4.0]);
+    assert_eq!(run(&network(17), &[1.0, 5.0, -4.0]), [5.0, 5.0, -4.0]);
+}
+
+#[test]
+fn sums_over_axes() {
+    let weights = |n: &mut Network| vec![n.floats(&[2, 4], &[1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, -1.0]), -1];
+    // A map is flattened without a reshape.
+    let network = builtin(9, &[1, 2, 1, 2], &[1, 2], vec![Byte(1)], weights);
+    assert_eq!(run(&network, &[1.0, 10.0, 100.0, 1000.0]), [4321.0, 0.0]);
+    let axes = |axes: &'static [i32]| move |n: &mut Network| vec![n.ints(&[axes.len() as i32], axes)];
+    let x = [1.0, 2.0, 3.0, 6.0];
+    assert_eq!(run(&builtin(40, &[1, 2, 1, 2], &[1, 2], vec![], axes(&[1, 2])), &x), [2.0, 4.0]);
+    assert_eq!(run(&builtin(40, &[1, 2, 1, 2], &[1, 2, 1, 1], vec![Byte(1)], axes(&[-1])), &x), [1.5, 4.5]);
+    assert_eq!(run(&builtin(56, &[1, 4], &[1], vec![], axes(&[-1])), &[1.0, 7.0, 7.0, 2.0]), [1.0]);
+    let soft = run(&builtin(25, &[1, 2], &[1, 2], vec![Float(2.0)], |_| vec![]), &[0.0, 0.5]);
+    assert!((soft[1] - 1.0 / (1.0 + (-1f32).exp())).abs() < 1e-6, "{soft:?}");
+}
+
+#[test]
+fn elements_are_moved() {
+    let x: Vec<f32> = (0..6).map(|v| v as f32).collect();
+    let moved = |code, to: &[i32], options: Table, rows: &[(&[i32], &[i32])]| {
+        let constants = |n: &mut Network| rows.iter().map(|(shape, values)| n.ints(shape, values)).collect();
+        run(&builtin(code, &[1, 2, 3, 1], to, options, constants), &x)
+    };
+    let pads = |v: &'static [i32]| [([4, 2].as_slice(), v)];
+    let padded = [0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0, 5.0];
+    assert_eq!(moved(34, &[1, 2, 4, 1], vec![], &pads(&[0, 0, 0, 0, 1, 0, 0, 0])), padded);
+    let mirrored = [1.0, 0.0, 1.0, 2.0, 4.0, 3.0, 4.0, 5.0];
+    assert_eq!(moved(100, &[1, 2, 4, 1], vec![Byte(0)], &pads(&[0, 0, 0, 0, 1, 0, 0, 0])), mirrored);
+    assert_eq!(moved(39, &[1, 3, 2, 1], vec![], &[(&[4], &[0, 2, 1, 3])]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    assert_eq!(moved(65, &[1, 1, 2, 1], vec![], &[(&[4], &[0, 1, 1, 0]), (&[4], &[1, 1, -1, 1])]), [4.0, 5.0]);
+    let [begin, end, steps] = [[0, 1, 0, 0], [1, 2, 0, 1], [1, 1, 2, 1]];
+    let every_second = [(&[4][..], &begin[..]), (&[4], &end), (&[4], &steps)];
+    // The end of the third axis is masked; the second goes away.
+    let masks = vec![Int(0), Int(0b100), Int(0), Int(0), Int(0b10)];
+    assert_eq!(moved(45, &[1, 2, 1], masks, &every_second), [3.0, 5.0]);
+    let doubled = [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0];
+    assert_eq!(moved(97, &[1, 2, 6, 1], vec![], &[(&[2], &[2, 6])]), doubled);
+    let between = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0];
+    assert_eq!(moved(23, &[1, 2, 5, 1], vec![Absent, Absent, Byte(1)], &[(&[2], &[2, 5])]), between);
+
+    // Halves of an axis, exchanged.
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 2, 4], F32);
+    let axis = network.ints(&[], &[2]);
+    let halves = [network.tensor(&[1, 2, 2], F32), network.tensor(&[1, 2, 2], F32)];
+    let out = network.tensor(&[1, 2, 4], F32);
+    network.op(Code::Builtin(49), &[axis, x], &halves, vec![Int(2)], vec![]);
+    network.op(Code::Builtin(2), &[halves[1], halves[0]], &[out], vec![Int(-1)], vec![]);
+    let (x, want) = ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [2.0, 3.0, 0.0, 1.0, 6.0, 7.0, 4.0, 5.0]);
+    assert_eq!(run(&network, &x), want);
+}
+
+/// Flattening as Keras writes it for batches of any size.
+#[test]
+fn shapes_are_computed_from_shapes() {
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 2, 1, 2], F32);
+    let [zero, one, all] = [[0], [1], [-1]].map(|v| network.ints(&[1], &v));
+    let rest = network.ints(&[], &[-1]);
+    let (shape, batch) = (network.tensor(&[4], I32), network.tensor(&[], I32));
+    let (target, flat) = (network.tensor(&[2], I32), network.tensor(&[1, 4], F32));
+    let weights = network.floats(&[1, 4], &[1.0, 2.0, 3.0, 4.0]);
+    let out = network.tensor(&[1, 1], F32);
+    network.op(Code::Builtin(77), &[x], &[shape], vec![], vec![]);
+    let masks = vec![Int(0), Int(0), Int(0), Int(0), Int(1)];
+    network.op(Code::Builtin(45), &[shape, zero, one, one], &[batch], masks, vec![]);
+    network.op(Code::Builtin(83), &[batch, rest], &[target], vec![Int(2)], vec![]);
+    network.op(Code::Builtin(22), &[x, target], &[flat], vec![], vec![]);
+    network.op(Code::Builtin(9), &[flat, weights, -1], &[out], vec![], vec![]);
+    assert_eq!(run(&network, &[1.0, 10.0, 100.0, 1000.0]), [4321.0]);
+    let _ = all;
+}
+
+#[test]
+fn quantised_layers_round_to_codes() {
+    let mut network = Network::new();
+    let x = network.quantised(&[1, 1, 1, 1], 0.5, 1);
+    let filter = network.bytes(&[2, 1, 1, 1], &[2, -3], &[1.0, 0.5]);
+    let out = network.quantised(&[1, 1, 1, 2], 4.0, -2);
+    network.op(Code::Builtin(3), &[x, filter, -1], &[out], vec![Byte(1), Int(1), Int(1)], vec![]);
+    // Real inputs 1 and -1, 2 and -1.5 times; halves are rounded away from 0, then the zero point is added.
+    assert_eq!(run(&network, &[3.0]), [-1.0, -2.0]);
+    assert_eq!(run(&network, &[-1.0]), [-3.0, -2.0]);
+    assert_eq!(run(&network, &[127.0]), [30.0, -26.0]);
+    let notes = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().notes;
+    assert!(notes.iter().any(|n| n.contains("0.5 * (c - 1)")), "{notes:?}");
+}
+
+/// `LceQuantize`, an op on bits, and `LceDequantize` if that puts out bits.
+fn on_bits(
+    op: &'static str,
+    from: [i32; 4],
+    to: [i32; 4],
+    constants: impl Fn(&mut Network) -> Vec<i32>,
+    options: &[(&str, i16)],
+    format: Option<u8>,
+) -> Network {
+    let mut network = Network::new();
+    let x = network.tensor(&from, F32);
+    let words = |mut shape: [i32; 4]| {
+        shape[3] = (shape[3] + 31) / 32;
+        shape
+    };
+    let bits = network.tensor(&words(from), I32);
+    network.op(Code::Custom("LceQuantize"), &[x], &[bits], vec![], vec![]);
+    let mut inputs = vec![bits];
+    inputs.extend(constants(&mut network));
+    let made = match format {
+        Some(I8) => network.quantised(&to, 2.0, 3),
+        Some(format) => network.tensor(&to, format),
+        None => network.tensor(&words(to), I32),
+    };
+    network.op(Code::Custom(op), &inputs, &[made], vec![], flexbuffer(options));
+    if format.is_none() {
+        let out = network.tensor(&to, F32);
+        network.op(Code::Custom("LceDequantize"), &[made], &[out], vec![], vec![]);
+    }
+    network
+}
+
+/// A row of three pixels, three taps `+1 -1 +1`.
+fn row(padding: i16, pads: i16, activation: i16, format: Option<u8>, limit: Option<i32>) -> Network {
+    let width = if padding == 0 { 3 } else { 1 };
+    let options = [
+        ("channels_in", 1),
+        ("dilation_height_factor", 1),
+        ("dilation_width_factor", 1),
+        ("fused_activation_function", activation),
+        ("pad_values", pads),
+        ("padding", padding),
+        ("stride_height", 1),
+        ("stride_width", 1),
+    ];
+    let constants = |n: &mut Network| {
+        let filter = n.ints(&[1, 1, 3, 1], &[0, 1, 0]);
+        match limit {
+            Some(limit) => vec![filter, -1, -1, n.ints(&[1], &[limit])],
+            None => vec![filter, n.floats(&[1], &[-2.0]), n.floats(&[1], &[10.0]), -1],
+        }
+    };
+    on_bits("LceBconv2d", [1, 1, 3, 1], [1, 1, width, 1], constants, &options, format)
+}
+
+#[test]
+fn binary_convolutions_of_lce() {
+    // The sign of 0 is +1, so the pixels are - + +.
+    let x = [-1.0, 0.0, 2.0];
+    // Sums are 3, -1, 1 with a border of +1, and 2, -1, 0 with one of 0.
+    assert_eq!(run(&row(0, 1, 0, Some(F32), None), &x), [4.0, 12.0, 8.0]);
+    assert_eq!(run(&row(0, 0, 0, Some(F32), None), &x), [6.0, 12.0, 10.0]);
+    assert_eq!(run(&row(1, 0, 0, Some(F32), None), &x), [12.0]);
+    // The activation comes before the multiplier.
+    assert_eq!(run(&row(0, 1, 1, Some(F32), None), &x), [4.0, 10.0, 8.0]);
+    assert_eq!(run(&row(0, 1, 2, Some(F32), None), &x), [8.0, 12.0, 8.0]);
+    assert_eq!(run(&row(0, 1, 3, Some(F32), None), &x), [4.0, 10.0, 8.0]);
+    // Codes of scale 2 and zero point 3.
+    assert_eq!(run(&row(0, 1, 0, Some(I8), None), &x), [5.0, 9.0, 7.0]);
+    // There are 0, 2 and 1 products of -1; with a border of 0, half a one more where it is.
+    for (limit, want) in [
+        (-1, [-1.0, -1.0, -1.0]),
+        (0, [1.0, -1.0, -1.0]),
+        (1, [1.0, -1.0, 1.0]),
+        (2, [1.0, 1.0, 1.0]),
+        (i32::MAX, [1.0, 1.0, 1.0]),
+        (i32::MIN, [-1.0, -1.0, -1.0]),
+    ] {
+        assert_eq!(run(&row(0, 1, 0, None, Some(limit)), &x), want, "threshold {limit}");
+    }
+    assert_eq!(run(&row(0, 0, 0, None, Some(1)), &x), [1.0, -1.0, -1.0]);
+}
+
+#[test]
+fn words_of_lce_hold_32_channels() {
+    // Channels 31 and 32 have the weight -1.
+    let options = [
+        ("channels_in", 33),
+        ("dilation_height_factor", 1),
+        ("dilation_width_factor", 1),
+        ("fused_activation_function", 0),
+        ("pad_values", 0),
+        ("padding", 1),
+        ("stride_height", 1),
+        ("stride_width", 1),
+    ];
+    let constants = |n: &mut Network| {
+        vec![n.ints(&[1, 1, 1, 2], &[i32::MIN, 1]), n.floats(&[1], &[1.0]), n.floats(&[1], &[0.0]), -1]
+    };
+    let network = on_bits("LceBconv2d", [1, 1, 1, 33], [1, 1, 1, 1], constants, &options, Some(F32));
+    let mut x = [1.0; 33];
+    assert_eq!(run(&network, &x), [29.0]);
+    (x[0], x[32]) = (-1.0, -1.0);
+    assert_eq!(run(&network, &x), [29.0]);
+    x[31] = -1.0;
+    assert_eq!(run(&network, &x), [31.0]);
+}
+
+#[test]
+fn bits_are_pooled_without_the_border() {
+    let options =
+        [("filter_height", 1), ("filter_width", 2), ("padding", 0), ("stride_height", 1), ("stride_width", 1)];
+    let network = on_bits("LceBMaxPool2d", [1, 1, 3, 1], [1, 1, 3, 1], |_| vec![], &options, None);
+    assert_eq!(run(&network, &[-1.0, -2.0, 0.0]), [-1.0, 1.0, 1.0]);
+    assert_eq!(run(&network, &[1.0, -2.0, -3.0]), [1.0, -1.0, -1.0]);
+}
+
+#[test]
+fn what_cannot_be_imported_is_named() {
+    let unknown = builtin(16, &[1, 2], &[1, 2], vec![], |_| vec![]);
+    for text in ["layer 'a'", "LSTM", "recurrent"] {
+        assert!(error(&unknown).contains(text), "{}", error(&unknown));
+    }
+    let unknown = builtin(119, &[1, 2], &[1, 2], vec![], |_| vec![]);
+    assert!(error(&unknown).contains("(WHILE)"), "{}", error(&unknown));
+
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 2], F32);
+    let out = network.tensor(&[1, 2], F32);
+    network.op(Code::Custom("LceBsign"), &[x], &[out], vec![], vec![]);
+    assert!(error(&network).contains("0.4 or later"), "{}", error(&network));
+
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 2], F32);
+    let (shape, out) = (network.tensor(&[2], I32), network.tensor(&[1, 2], F32));
+    network.op(Code::Builtin(53), &[x], &[shape], vec![], vec![]);
+    network.op(Code::Builtin(22), &[x, shape], &[out], vec![], vec![]);
+    assert!(error(&network).contains("make it constant"), "{}", error(&network));
+
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 2], F32);
+    let bits = network.tensor(&[1, 1], I32);
+    network.op(Code::Custom("LceQuantize"), &[x], &[bits], vec![], vec![]);
+    assert!(error(&network).contains("LceDequantize"), "{}", error(&network));
+
+    let batch = builtin(19, &[4, 2, 2, 1], &[4, 2, 2, 1], vec![], |_| vec![]);
+    assert!(error(&batch).contains("batch of 1"), "{}", error(&batch));
 }
