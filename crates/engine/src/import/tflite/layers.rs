@@ -233,7 +233,9 @@ pub fn resize(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let live = network.live(node, 0)?;
     let sizes = network.ints(node, 1, "size")?;
     let size: Option<Vec<usize>> = sizes.iter().map(|s| usize::try_from(*s).ok()).collect();
-    let Some(&[h, w]) = size.as_deref() else { return Err(node.error(format!("has the impossible size {sizes:?}"))) };
+    let Some(&[h, w]) = size.as_deref() else {
+        return Err(node.error(format!("has the impossible size {sizes:?}")));
+    };
     let linear = node.op.name == "RESIZE_BILINEAR";
     let first = if linear { 2 } else { 0 };
     let (align, half) = (node.op.options.flag(first)?, node.op.options.flag(first + 1)?);
