@@ -123,7 +123,8 @@ fn builtin(
 #[test]
 fn functions_of_one_number() {
     let input = [-4.0, -1.5, -0.5, 0.0, 0.5, 2.5, 7.0f32];
-    let all: [(u8, Table, fn(f32) -> f32); 14] = [
+    type Case = (u8, Table, fn(f32) -> f32);
+    let all: [Case; 14] = [
         (8, vec![], f32::floor),
         (14, vec![], |x| 1.0 / (1.0 + (-x).exp())),
         (19, vec![], |x| x.max(0.0)),
@@ -179,7 +180,9 @@ fn functions_of_a_value_and_a_constant() {
 #[test]
 fn comparisons_choose() {
     // x >= 1 ? [5, 6] : -1
-    for (code, want) in [(62, [-1.0, 6.0, 5.0, -1.0]), (61, [-1.0, -1.0, 5.0, -1.0]), (58, [5.0, -1.0, -1.0, 6.0])] {
+    for (code, want) in
+        [(62, [-1.0, 6.0, 5.0, -1.0]), (61, [-1.0, -1.0, 5.0, -1.0]), (58, [5.0, -1.0, -1.0, 6.0])]
+    {
         let mut network = Network::new();
         let x = network.tensor(&[1, 2, 1, 2], F32);
         let one = network.floats(&[], &[1.0]);
@@ -188,7 +191,9 @@ fn comparisons_choose() {
         let out = network.tensor(&[1, 2, 1, 2], F32);
         network.op(Code::Builtin(code), &[x, one], &[truth], vec![], vec![]);
         network.op(Code::Builtin(123), &[truth, yes, no], &[out], vec![], vec![]);
-        assert_eq!(run(&network, &[0.0, 1.0, 2.0, -3.0]), want, "op {code}");
+        for (got, want) in run(&network, &[0.0, 1.0, 2.0, -3.0]).iter().zip(want) {
+            assert!((got - want).abs() < 1e-5, "op {code}: {got}, not {want}");
+        }
     }
 }
 
@@ -248,7 +253,10 @@ fn elements_are_moved() {
     let mirrored = [1.0, 0.0, 1.0, 2.0, 4.0, 3.0, 4.0, 5.0];
     assert_eq!(moved(100, &[1, 2, 4, 1], vec![Byte(0)], &pads(&[0, 0, 0, 0, 1, 0, 0, 0])), mirrored);
     assert_eq!(moved(39, &[1, 3, 2, 1], vec![], &[(&[4], &[0, 2, 1, 3])]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-    assert_eq!(moved(65, &[1, 1, 2, 1], vec![], &[(&[4], &[0, 1, 1, 0]), (&[4], &[1, 1, -1, 1])]), [4.0, 5.0]);
+    assert_eq!(
+        moved(65, &[1, 1, 2, 1], vec![], &[(&[4], &[0, 1, 1, 0]), (&[4], &[1, 1, -1, 1])]),
+        [4.0, 5.0]
+    );
     let [begin, end, steps] = [[0, 1, 0, 0], [1, 2, 0, 1], [1, 1, 2, 1]];
     let every_second = [(&[4][..], &begin[..]), (&[4], &end), (&[4], &steps)];
     // The end of the third axis is masked; the second goes away.
@@ -276,7 +284,7 @@ fn elements_are_moved() {
 fn shapes_are_computed_from_shapes() {
     let mut network = Network::new();
     let x = network.tensor(&[1, 2, 1, 2], F32);
-    let [zero, one, all] = [[0], [1], [-1]].map(|v| network.ints(&[1], &v));
+    let [zero, one] = [[0], [1]].map(|v| network.ints(&[1], &v));
     let rest = network.ints(&[], &[-1]);
     let (shape, batch) = (network.tensor(&[4], I32), network.tensor(&[], I32));
     let (target, flat) = (network.tensor(&[2], I32), network.tensor(&[1, 4], F32));
@@ -289,7 +297,6 @@ fn shapes_are_computed_from_shapes() {
     network.op(Code::Builtin(22), &[x, target], &[flat], vec![], vec![]);
     network.op(Code::Builtin(9), &[flat, weights, -1], &[out], vec![], vec![]);
     assert_eq!(run(&network, &[1.0, 10.0, 100.0, 1000.0]), [4321.0]);
-    let _ = all;
 }
 
 #[test]
@@ -305,6 +312,24 @@ fn quantised_layers_round_to_codes() {
     assert_eq!(run(&network, &[127.0]), [30.0, -26.0]);
     let notes = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().notes;
     assert!(notes.iter().any(|n| n.contains("0.5 * (c - 1)")), "{notes:?}");
+}
+
+#[test]
+fn quantised_values_keep_their_channels_apart() {
+    // Slopes of each channel, and a function that falls and rises, on 256 codes.
+    let quantised = |code, constants: fn(&mut Network) -> Vec<i32>| {
+        let mut network = Network::new();
+        let x = network.quantised(&[1, 1, 1, 2], 0.5, 0);
+        let mut inputs = vec![x];
+        inputs.extend(constants(&mut network));
+        let out = network.quantised(&[1, 1, 1, 2], 0.25, 0);
+        network.op(Code::Builtin(code), &inputs, &[out], vec![], vec![]);
+        run(&network, &[-4.0, -5.0])
+    };
+    assert_eq!(quantised(54, |n| vec![n.floats(&[1, 1, 2], &[0.5, -1.0])]), [-4.0, 10.0]);
+    assert_eq!(quantised(18, |n| vec![n.floats(&[2], &[1.0, 3.0])]), [-8.0, -30.0]);
+    // x * (x + 3) / 6 of -2 and -2.5 is -1/3 and -0.2083.
+    assert_eq!(quantised(117, |_| vec![]), [-1.0, -1.0]);
 }
 
 /// `LceQuantize`, an op on bits, and `LceDequantize` if that puts out bits.
@@ -417,8 +442,13 @@ fn words_of_lce_hold_32_channels() {
 
 #[test]
 fn bits_are_pooled_without_the_border() {
-    let options =
-        [("filter_height", 1), ("filter_width", 2), ("padding", 0), ("stride_height", 1), ("stride_width", 1)];
+    let options = [
+        ("filter_height", 1),
+        ("filter_width", 2),
+        ("padding", 0),
+        ("stride_height", 1),
+        ("stride_width", 1),
+    ];
     let network = on_bits("LceBMaxPool2d", [1, 1, 3, 1], [1, 1, 3, 1], |_| vec![], &options, None);
     assert_eq!(run(&network, &[-1.0, -2.0, 0.0]), [-1.0, 1.0, 1.0]);
     assert_eq!(run(&network, &[1.0, -2.0, -3.0]), [1.0, -1.0, -1.0]);
