@@ -260,6 +260,13 @@ impl<'a> Network<'a> {
         Ok((graph, self.notes))
     }
 
+    /// Something that the user should know, once.
+    pub(super) fn note(&mut self, text: &str) {
+        if !self.notes.iter().any(|note| note == text) {
+            self.notes.push(text.into());
+        }
+    }
+
     /// Counts elements that are about to be read.
     pub(super) fn spend(&mut self, node: &Node<'_>, elements: usize) -> Result<()> {
         match self.allowance.checked_sub(elements) {
