@@ -51,6 +51,15 @@ pub fn formats() -> String {
     IMPORTERS.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ")
 }
 
+/// Bytes of a file, or of the files right inside a folder; 0 where nothing can be read.
+pub fn size(path: &Path) -> u64 {
+    let file = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|e| file(&e.path())).sum(),
+        Err(_) => file(path),
+    }
+}
+
 /// True when both paths are one existing file.
 pub fn is_same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)

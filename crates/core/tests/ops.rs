@@ -141,6 +141,18 @@ fn inputs_of_different_shapes_equal_the_reference() {
     assert!(run >= 6, "only {run} cases");
 }
 
+/// Relu makes +0 of -0: of equals the first is taken.
+#[test]
+fn maxima_and_minima_of_zeros_equal_the_reference() {
+    let x = cases::map(2, 3, 7, onebit_core::DType::F32);
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs, params: Default::default() };
+    let relu = Op::Activation(ops::Activation::Relu);
+    for (op, inputs) in [(Op::Max, [0, 1]), (Op::Max, [1, 0]), (Op::Min, [0, 1]), (Op::Min, [1, 0])] {
+        let nodes = vec![node("relu", relu, vec![0]), node("op", op, inputs.to_vec())];
+        check(&format!("{op:?}"), &Model::new(x, nodes).unwrap(), &cases::special_values(x));
+    }
+}
+
 fn is_dense_output(types: &[ValueType]) -> bool {
     use onebit_core::DType;
     types.iter().all(|t| matches!(t.dtype, DType::Bits(_) | DType::F32 | DType::I32))
@@ -222,17 +234,17 @@ fn attributes_that_do_not_fit_are_refused() {
         (pad([3, 4, 3, 4], PadMode::Reflect, 0.0), F32, "fits"),
         (pad([3, 4, 4, 4], PadMode::Reflect, 0.0), F32, "can be mirrored"),
         (pad([3, 5, 3, 4], PadMode::Reflect, 0.0), F32, "can be mirrored"),
-        (pad([1; 4], PadMode::Edge, 1.0), F32, "cannot pad"),
-        (constant(f32::NAN), F32, "cannot pad"),
-        (constant(f32::INFINITY), I32, "cannot pad"),
-        (constant(f32::NAN), U8, "cannot pad"),
-        (constant(0.0), DType::BIT, "cannot pad bit with 0"),
-        (constant(0.5), I32, "cannot pad"),
+        (pad([1; 4], PadMode::Edge, 1.0), F32, "cannot hold"),
+        (constant(f32::NAN), F32, "cannot hold"),
+        (constant(f32::INFINITY), I32, "cannot hold"),
+        (constant(f32::NAN), U8, "cannot hold"),
+        (constant(0.0), DType::BIT, "that bit cannot hold"),
+        (constant(0.5), I32, "cannot hold"),
         (constant(-2_147_483_648.0), I32, "fits"),
-        (constant(2_147_483_648.0), I32, "cannot pad"),
+        (constant(2_147_483_648.0), I32, "cannot hold"),
         (constant(255.0), U8, "fits"),
-        (constant(-1.0), U8, "cannot pad"),
-        (constant(128.0), I8, "cannot pad"),
+        (constant(-1.0), U8, "cannot hold"),
+        (constant(128.0), I8, "cannot hold"),
         (resize([1 << 16, 1], ResizeMode::Linear), F32, "fits"),
         (resize([0, 1], ResizeMode::Linear), F32, "0 or more than 65536"),
         (resize([1, MOST], ResizeMode::NearestFloor), U8, "0 or more than 65536"),

@@ -4,6 +4,41 @@ use onebit_core::model::{Data, Model, Node};
 use onebit_core::ops::Op;
 use onebit_core::types::{DType, ValueType};
 use serde::Serialize;
+use std::fmt;
+
+/// What a layer with weights multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Single bits with single bits.
+    Binary,
+    /// Weights of one bit with bytes.
+    BinaryOnBytes,
+    /// Weights or activations of 2 to 7 bits.
+    KBit,
+    /// Bytes with bytes.
+    Int8,
+    /// Weights of one bit with floats.
+    BinaryOnFloats,
+    /// Weights of 2 to 8 bits with floats.
+    KBitOnFloats,
+    /// Floats.
+    Float,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Kind::Binary => "binary",
+            Kind::BinaryOnBytes => "binary weights, bytes",
+            Kind::KBit => "k-bit",
+            Kind::Int8 => "int8",
+            Kind::BinaryOnFloats => "binary weights, floats",
+            Kind::KBitOnFloats => "k-bit weights, floats",
+            Kind::Float => "float",
+        })
+    }
+}
 
 /// The costs of one layer, for one image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,6 +55,8 @@ pub struct LayerStats {
     pub weight_bits: Option<u8>,
     /// Bits of one element of the (first) input.
     pub activation_bits: u8,
+    /// What is multiplied; none where there are no weights.
+    pub kind: Option<Kind>,
     /// Trained numbers, see [`Stats::parameters`].
     pub parameters: u64,
     /// Multiply-adds of 1- to 8-bit weights with bits or bytes.
@@ -89,16 +126,28 @@ fn layer(model: &Model<'_>, node: &Node<'_>, out: ValueType) -> LayerStats {
         Op::BConv2d(_) | Op::BDense(_) => (macs, 0),
         _ => (0, macs),
     };
+    let weight_bits = p.weight.as_ref().map(|w| match &w.data {
+        Data::Bits(q, _) => q.bits,
+        Data::F32(_) | Data::I32(_) => 32,
+    });
+    let activation_bits = element_bits(model.types()[node.inputs[0]].dtype);
+    let kind = weight_bits.map(|w| match (w, activation_bits) {
+        (32, _) => Kind::Float,
+        (1, 32) => Kind::BinaryOnFloats,
+        (_, 32) => Kind::KBitOnFloats,
+        (1, 1) => Kind::Binary,
+        (1, 8) => Kind::BinaryOnBytes,
+        (8, 8) => Kind::Int8,
+        _ => Kind::KBit,
+    });
     LayerStats {
         name: node.name.clone(),
         op: node.op.name(),
         output: out.shape.into(),
         output_format: out.dtype.to_string(),
-        weight_bits: p.weight.as_ref().map(|w| match &w.data {
-            Data::Bits(q, _) => q.bits,
-            Data::F32(_) | Data::I32(_) => 32,
-        }),
-        activation_bits: element_bits(model.types()[node.inputs[0]].dtype),
+        weight_bits,
+        activation_bits,
+        kind,
         parameters: parameters.map(|n| n as u64).sum(),
         binary_macs,
         float_macs,
@@ -149,6 +198,8 @@ mod tests {
 
         let conv = &s.layers[0];
         assert_eq!((conv.weight_bits, conv.activation_bits, conv.parameters), (Some(1), 8, 8 * 27 + 8));
+        let kinds: Vec<_> = s.layers.iter().map(|l| l.kind).collect();
+        assert_eq!(kinds, [Some(Kind::BinaryOnBytes), Some(Kind::KBit), Some(Kind::Float)]);
         assert_eq!((conv.binary_macs, conv.bit_macs()), (16 * 8 * 27, 16 * 8 * 27 * 8));
         assert_eq!((conv.output, conv.output_format.as_str()), ([4, 4, 8], "u2"));
         assert_eq!((conv.weight_bytes, conv.activation_bytes), (8 * 8 + 8 * 3 * 4 + 8, 16 * 2 * 8));

@@ -255,6 +255,10 @@ fn what_is_assumed_is_noted_and_options_count() {
     let imported = parse(&convs, path, &ImportOptions::default()).unwrap();
     assert_eq!(imported.graph.ty(0).shape.to_string(), "32x32x3");
     assert!(imported.notes[0].contains("32 x 32"), "{:?}", imported.notes);
+    let uneven = [[4, 3, 3, 3], [4, 4, 3, 3], [4, 4, 3, 3]];
+    let uneven = archive(&numbered(&blocks(&uneven, &[[4 * 8 * 8, 2]], true, &mut rng)), false);
+    let imported = parse(&uneven, path, &ImportOptions::default()).unwrap();
+    assert!(imported.notes[1].contains("after convolutions 2, 3 was"), "{:?}", imported.notes);
     assert!(message(&convs, Some([20, 20, 3])).contains("--input"));
     assert!(message(&convs, Some([32, 32, 1])).contains("3 channels"));
 }

@@ -9,6 +9,7 @@ use counting::peak;
 use onebit::import::array::{Array, Elements};
 use onebit::import::onnx::proto::{Dim, Model, Value, looks_like, read};
 use onebit::import::onnx::tensors::External;
+use onebit::import::{ImportOptions, import};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use std::path::Path;
 
@@ -192,6 +193,7 @@ fn budget(bytes: &[u8]) -> usize {
 
 #[test]
 fn damaged_files_are_refused_cheaply() {
+    few_bytes_cannot_ask_for_much_memory_or_time();
     let mut errors = 0;
     let mut check = |bytes: &[u8], what: &str| {
         let (result, used) = peak(|| read_all(bytes));
@@ -252,6 +254,39 @@ fn damaged_files_are_refused_cheaply() {
         let error = result.expect_err(says);
         assert!(error.contains(says) && error.len() < 1000, "{says}: {error}");
         assert!(used < budget(bytes), "{says}: {used} bytes for {}", bytes.len());
+    }
+}
+
+/// Part of the test before, because allocations are counted per process.
+fn few_bytes_cannot_ask_for_much_memory_or_time() {
+    let node = |op: &str, inputs: &[&str], output: &str| {
+        let inputs: Vec<u8> = inputs.iter().flat_map(|i| field(1, i.as_bytes())).collect();
+        field(1, &[inputs, field(2, output.as_bytes()), field(4, op.as_bytes())].concat())
+    };
+    let value = |tag: u32, name: &str| {
+        let dims: Vec<u8> = [1, 4].iter().flat_map(|d| field(1, &int(1, *d))).collect();
+        let kind = [int(1, 1), field(2, &dims)].concat();
+        field(tag, &[field(1, name.as_bytes()), field(2, &field(1, &kind))].concat())
+    };
+    let size =
+        field(5, &[int(1, 1), int(2, 7), field(8, b"n"), field(7, &[0x80, 0x80, 0x80, 0x01])].concat());
+    let names: Vec<String> = (0..1000).map(|i| format!("c{i}")).collect();
+    // A thousand constants of eight megabytes, all kept to the end, or each made of the one before.
+    let kept = names.iter().flat_map(|name| node("ConstantOfShape", &["n"], name)).collect::<Vec<_>>();
+    let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+    all.insert(0, "x");
+    let first = node("ConstantOfShape", &["n"], "c0");
+    let chain: Vec<u8> = names.windows(2).flat_map(|pair| node("Neg", &[&pair[0]], &pair[1])).collect();
+    let ends = [node("Sum", &all, "y"), node("Add", &["x", "c999"], "y")];
+    for (nodes, end) in [kept, [first, chain].concat()].into_iter().zip(ends) {
+        let bytes = field(7, &[size.clone(), nodes, end, value(11, "x"), value(12, "y")].concat());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bomb.onnx");
+        std::fs::write(&path, &bytes).unwrap();
+        let (result, used) = peak(|| import(&path, &ImportOptions::default()));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("too large for the constants"), "{error}");
+        assert!(used < 64 << 20, "{used} bytes for {}", bytes.len());
     }
 }
 

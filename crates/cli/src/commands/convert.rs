@@ -1,12 +1,13 @@
 //! `onebit convert`: a network of another framework becomes a model file.
 
-use super::explain::{FloatLayer, float_layers};
-use crate::text::{bytes, count, percent, plural, print, print_json, significant};
+use super::explain::{Explanation, explain, table};
+use super::verify::{Verification, verify};
+use crate::text::{bytes, count, plural, print, print_json, significant, steps};
 use crate::{Global, network};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use onebit::import::{Classes, ImportOptions};
-use onebit::stats::stats;
+use onebit::stats::{Stats, stats};
 use onebit::{file, passes};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -44,10 +45,20 @@ pub struct Convert {
     /// Name of the network [default: that of the file]
     #[arg(long)]
     name: Option<String>,
-    /// Names every layer left in float and says why
+    /// Shows every layer, the bits it runs at and its size, and says of those left in float why, and what would change it
     #[arg(long)]
     explain: bool,
+    /// Runs the network on an array (first axis = batch, axes in the order of the source) and compares what it puts
+    /// out with what the source put out; writes nothing where they differ
+    #[arg(long, num_args = 2, value_names = ["INPUT.npy", "EXPECTED.npy"])]
+    verify: Option<Vec<PathBuf>>,
+    /// Largest difference allowed, as a part of the largest expected number (or of 1, if that is larger)
+    #[arg(long, default_value_t = 1e-4, requires = "verify", value_name = "T", value_parser = tolerance)]
+    tolerance: f64,
 }
+
+/// From this size on, in bytes, a source is large enough to show that something happens.
+const LARGE: u64 = 8_000_000;
 
 /// Longest file of class names.
 const MAX_NAMES: u64 = 1 << 20;
@@ -67,7 +78,12 @@ struct Report<'a> {
     compression: f64,
     passes: BTreeMap<&'static str, usize>,
     warnings: &'a [String],
-    float_layers: Vec<FloatLayer>,
+    #[serde(flatten)]
+    explanation: Explanation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<Verification>,
+    #[serde(skip)]
+    stats: Stats,
 }
 
 impl Convert {
@@ -82,15 +98,34 @@ impl Convert {
             resize: self.resize,
             input: self.input,
         };
-        let imported = network::import(&self.source, &options)?;
         if network::is_same_file(&self.source, &self.output) {
             bail!("{} would be overwritten; name another file with --output", self.source.display());
         }
-        network::warn(&imported.notes);
+        let large = network::size(&self.source) >= LARGE;
+        let bar = if large { steps(4, "reading") } else { indicatif::ProgressBar::hidden() };
+        if large {
+            bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        }
+        let next = |message: &'static str| {
+            bar.inc(1);
+            bar.set_message(message);
+        };
+        let imported = network::import(&self.source, &options)?;
+        bar.suspend(|| network::warn(&imported.notes));
+        next("fusing");
         let mut graph = imported.graph;
         let rewrites = passes::optimize(&mut graph).with_context(|| self.source.display().to_string())?;
         let (model, meta) = graph.into_model().with_context(|| self.source.display().to_string())?;
+        let mut verification = None;
+        if let Some([input, expected]) = self.verify.as_deref() {
+            next("verifying");
+            let done = bar.suspend(|| verify(&model, &meta, [input, expected], self.tolerance, global))?;
+            done.demand(self.tolerance, &self.source, &self.output, global)?;
+            verification = Some(done);
+        }
+        next("writing");
         file::save(&model, &meta, &self.output)?;
+        bar.finish_and_clear();
         let file_bytes = std::fs::metadata(&self.output).map_err(onebit::Error::io(&self.output))?.len();
         let stats = stats(&model);
         let report = Report {
@@ -107,10 +142,18 @@ impl Convert {
             compression: stats.float32_bytes as f64 / file_bytes as f64,
             passes: rewrites.into_iter().filter(|(_, n)| *n > 0).collect(),
             warnings: &imported.notes,
-            float_layers: float_layers(&model),
+            explanation: explain(&model, &stats),
+            verify: verification,
+            stats,
         };
         if global.json { print_json(&report) } else { print(&report.text(self.explain)) }
     }
+}
+
+/// What `--tolerance` says.
+fn tolerance(value: &str) -> Result<f64, String> {
+    let number = value.parse().ok().filter(|t: &f64| t.is_finite() && *t >= 0.0);
+    number.ok_or_else(|| "a number that is not negative is needed".into())
 }
 
 /// What `--input` says.
@@ -148,10 +191,7 @@ impl Report<'_> {
         };
         let macs = self.binary_macs + self.float_macs;
         line("layers", format!("{}, {} parameters", self.layers, count(self.parameters)));
-        line(
-            "MACs",
-            format!("{}, {} binary", count(macs), percent(self.binary_macs as f64 / macs.max(1) as f64)),
-        );
+        line("MACs", format!("{}: {}", count(macs), self.explanation.summary));
         line(
             "size",
             format!(
@@ -163,21 +203,20 @@ impl Report<'_> {
         );
         let passes: Vec<String> = self.passes.iter().map(|(name, n)| format!("{name} {n}")).collect();
         line("passes", if passes.is_empty() { "nothing to do".into() } else { passes.join(", ") });
-        match self.float_layers.len() {
+        if let Some(verify) = &self.verify {
+            line("verified", verify.text());
+        }
+        let float = &self.explanation.float_layers;
+        match float.len() {
             0 => line("float", "no layer is left in float".into()),
             n if !explain => line("float", format!("{}; --explain says why", plural(n, "layer"))),
             n => {
                 line("float", plural(n, "layer"));
-                let width = self.float_layers.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
-                for l in &self.float_layers {
-                    let macs = if l.float_macs > 0 {
-                        format!(" ({} MACs)", count(l.float_macs))
-                    } else {
-                        String::new()
-                    };
-                    let _ = writeln!(text, "    {:<width$}  {:<10}  {}{macs}", l.name, l.op, l.reason);
-                }
+                text.push_str(&self.explanation.list());
             }
+        }
+        if explain {
+            let _ = write!(text, "\n{}", table(&self.stats));
         }
         text
     }

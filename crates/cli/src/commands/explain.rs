@@ -1,9 +1,28 @@
-//! Which layers of a network still work on floats, and why.
+//! What the layers of a network compute with, which of them work on floats, why, and what would change that.
 
+use crate::text::{Table, bytes, count};
 use onebit::core::model::{Data, Model, Node};
 use onebit::core::ops::Op;
 use onebit::core::types::DType;
+use onebit::stats::{LayerStats, Stats};
 use serde::Serialize;
+use std::fmt::Write;
+
+/// Float layers with a smaller part of the multiply-adds are not worth binarising.
+const FEW: f64 = 0.05;
+
+/// Where a network's work and bytes are.
+#[derive(Serialize)]
+pub struct Explanation {
+    /// Part of the multiply-adds with weights and activations of 1 to 8 bits.
+    pub binary_mac_fraction: f64,
+    /// Part of the constants' bytes that belongs to layers that work on floats.
+    pub float_bytes_fraction: f64,
+    /// Both in words.
+    pub summary: String,
+    /// The layers that work on floats.
+    pub float_layers: Vec<FloatLayer>,
+}
 
 /// A layer that works on floats.
 #[derive(Serialize)]
@@ -14,29 +33,71 @@ pub struct FloatLayer {
     pub op: &'static str,
     /// Its multiply-adds for one image.
     pub float_macs: u64,
+    /// Bytes of its constants.
+    pub weight_bytes: u64,
     /// Why it is not binary.
     pub reason: String,
+    /// What to change where it is trained; none where nothing need be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
-/// The layers of `model` that read or write floats and are no step from floats to bits.
-pub fn float_layers(model: &Model<'_>) -> Vec<FloatLayer> {
-    let all = model.nodes().iter().enumerate();
-    all.filter_map(|(i, node)| {
+/// Explains a network from its costs.
+pub fn explain(model: &Model<'_>, stats: &Stats) -> Explanation {
+    let macs = stats.binary_macs + stats.float_macs;
+    let part = |n: u64, of: u64| if of == 0 { 0.0 } else { n as f64 / of as f64 };
+    let float_layer = |(i, (node, layer)): (usize, (&Node<'_>, &LayerStats))| {
         let reason = reason(model, i, node)?;
-        let out = model.types()[i + 1].shape;
-        let weight = node.params.weight.as_ref().map_or(0, |w| w.rows as u64 * w.cols as u64);
-        let float_macs = weight * out.pixels() as u64;
-        Some(FloatLayer { name: node.name.clone(), op: node.op.name(), float_macs, reason })
-    })
-    .collect()
+        let advice = advice(model, node, part(layer.float_macs, macs));
+        let (float_macs, weight_bytes) = (layer.float_macs, layer.weight_bytes);
+        Some(FloatLayer { name: node.name.clone(), op: layer.op, float_macs, weight_bytes, reason, advice })
+    };
+    let layers = model.nodes().iter().zip(&stats.layers).enumerate();
+    let float_layers: Vec<FloatLayer> = layers.filter_map(float_layer).collect();
+    let float_bytes = float_layers.iter().map(|l| l.weight_bytes).sum();
+    let binary_mac_fraction = part(stats.binary_macs, macs);
+    let float_bytes_fraction = part(float_bytes, stats.weight_bytes);
+    let summary = summary(stats, binary_mac_fraction, float_bytes_fraction, &float_layers);
+    Explanation { binary_mac_fraction, float_bytes_fraction, summary, float_layers }
+}
+
+/// One sentence on where the work and the bytes are.
+fn summary(stats: &Stats, macs: f64, bytes: f64, float_layers: &[FloatLayer]) -> String {
+    let whole = |part: f64| match part {
+        p if p > 0.0 && p < 0.005 => "under 1 %".to_owned(),
+        p if p < 1.0 && p > 0.995 => "over 99 %".to_owned(),
+        p => format!("{:.0} %", 100.0 * p),
+    };
+    let products = || stats.layers.iter().enumerate().filter(|(_, l)| l.weight_bits.is_some());
+    let binary = |l: &LayerStats| l.binary_macs > 0;
+    let (first, last) = (products().find(|l| binary(l.1)), products().rfind(|l| binary(l.1)));
+    let (Some((first, _)), Some((last, _))) = (first, last) else {
+        return match products().next() {
+            Some(_) => "no MACs are binary: the network runs on floats".into(),
+            None => "no layer multiplies with weights".into(),
+        };
+    };
+    let float = |l: &LayerStats| l.weight_bytes > 0 && float_layers.iter().any(|f| f.name == l.name);
+    let floats = || stats.layers.iter().enumerate().filter(|(_, l)| float(l)).map(|(i, _)| i);
+    let places = [
+        ("the float stem", floats().any(|i| i < first)),
+        ("float layers in between", floats().any(|i| first < i && i < last)),
+        ("the float head", floats().any(|i| i > last)),
+    ];
+    let places: Vec<&str> = places.iter().filter(|(_, any)| *any).map(|(name, _)| *name).collect();
+    let places = match &places[..] {
+        ["the float stem", "the float head"] => "the float stem and head".to_owned(),
+        many => many.join(" and "),
+    };
+    match places.is_empty() {
+        true => format!("{} of MACs binary; no float weights", whole(macs)),
+        false => format!("{} of MACs binary; {} of the bytes are {places}", whole(macs), whole(bytes)),
+    }
 }
 
 fn reason(model: &Model<'_>, i: usize, node: &Node<'_>) -> Option<String> {
     let reads_floats = node.inputs.iter().any(|&v| model.types()[v].dtype == DType::F32);
-    let from = |v: usize| match v.checked_sub(1) {
-        Some(n) => format!("'{}'", model.nodes()[n].name),
-        None => "the network's input".to_owned(),
-    };
+    let from = |v: usize| source(model, v);
     let readers: Vec<&Node<'_>> = model.nodes().iter().filter(|n| n.inputs.contains(&(i + 1))).collect();
     match node.op {
         Op::Conv2d(_) | Op::Dense => Some(match node.params.weight.as_ref().map(|w| &w.data) {
@@ -61,6 +122,39 @@ fn reason(model: &Model<'_>, i: usize, node: &Node<'_>) -> Option<String> {
     }
 }
 
+/// What to change in the code that trains a layer with weights, which takes this part of the multiply-adds.
+fn advice(model: &Model<'_>, node: &Node<'_>, part: f64) -> Option<String> {
+    if !matches!(node.op, Op::Conv2d(_) | Op::Dense) {
+        return None;
+    }
+    if part < FEW {
+        let part = if part < 0.01 { "under 1 %".to_owned() } else { format!("only {:.0} %", 100.0 * part) };
+        return Some(format!("{part} of the MACs: leave it"));
+    }
+    let input = node.inputs[0];
+    let binary = matches!(node.params.weight.as_ref().map(|w| &w.data), Some(Data::Bits(..)));
+    // Floats that were bits before need no second sign.
+    let was_bits = input.checked_sub(1).is_some_and(|n| matches!(model.nodes()[n].op, Op::Decode));
+    let weights = "binarise its weights (one scale for each filter)";
+    let values = match input {
+        0 => "let the network take bytes, without mean and std".to_owned(),
+        _ => format!("put a sign behind {}", source(model, input)),
+    };
+    Some(match (binary, was_bits) {
+        (true, _) => format!("{values} to run it on bits"),
+        (false, true) => format!("{weights} to run it on bits"),
+        (false, false) => format!("{weights} and {values} to run it on bits"),
+    })
+}
+
+/// What makes a value.
+fn source(model: &Model<'_>, value: usize) -> String {
+    match value.checked_sub(1) {
+        Some(n) => format!("'{}'", model.nodes()[n].name),
+        None => "the network's input".to_owned(),
+    }
+}
+
 fn makes_bits(node: &Node<'_>) -> bool {
     matches!(node.op, Op::Sign(_) | Op::Threshold(_) | Op::Quantize(_))
 }
@@ -71,5 +165,66 @@ fn names(nodes: &[&Node<'_>]) -> String {
         _ => {
             nodes.iter().map(|n| format!("'{}' ({})", n.name, n.op.name())).collect::<Vec<_>>().join(" and ")
         }
+    }
+}
+
+/// Every layer: what it puts out, the bits it runs at, what it costs.
+pub fn table(stats: &Stats) -> String {
+    let headings = [
+        "layer",
+        "op",
+        ">output",
+        "format",
+        ">bits w x a",
+        "kind",
+        ">parameters",
+        ">binary MACs",
+        ">float MACs",
+        ">weights",
+        ">activations",
+    ];
+    let mut table = Table::new(&headings);
+    let some = |n: u64| if n == 0 { "·".to_owned() } else { count(n) };
+    let size = |n: u64| if n == 0 { "·".to_owned() } else { bytes(n) };
+    for l in &stats.layers {
+        let [h, w, c] = l.output;
+        table.row(vec![
+            l.name.clone(),
+            l.op.into(),
+            if h == 1 && w == 1 { c.to_string() } else { format!("{h}x{w}x{c}") },
+            l.output_format.clone(),
+            precision(l).unwrap_or("·".into()),
+            l.kind.map_or("·".into(), |k| k.to_string()),
+            some(l.parameters),
+            some(l.binary_macs),
+            some(l.float_macs),
+            size(l.weight_bytes),
+            bytes(l.activation_bytes),
+        ]);
+    }
+    table.render()
+}
+
+/// Bits of weights and activations of a layer with weights.
+pub fn precision(layer: &LayerStats) -> Option<String> {
+    layer.weight_bits.map(|w| format!("{w} x {}", layer.activation_bits))
+}
+
+impl Explanation {
+    /// The layers that work on floats, one or two lines each; empty where there are none.
+    pub fn list(&self) -> String {
+        let mut text = String::new();
+        let width = self.float_layers.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
+        for l in &self.float_layers {
+            let macs = match l.float_macs {
+                0 => String::new(),
+                n => format!(" ({} MACs)", count(n)),
+            };
+            let _ = writeln!(text, "    {:<width$}  {:<10}  {}{macs}", l.name, l.op, l.reason);
+            if let Some(advice) = &l.advice {
+                let _ = writeln!(text, "    {:<width$}  {:<10}  -> {advice}", "", "");
+            }
+        }
+        text
     }
 }

@@ -1,6 +1,7 @@
 //! `onebit info`: what a network is and costs.
 
-use crate::text::{Table, bytes, count, grouped, percent, print, print_json, significant};
+use super::explain::{Explanation, explain, precision, table};
+use crate::text::{bytes, count, grouped, percent, print, print_json, significant};
 use crate::{Global, network};
 use anyhow::Result;
 use clap::Args;
@@ -8,7 +9,7 @@ use onebit::core::exec::Executor;
 use onebit::core::types::ValueType;
 use onebit::meta::{Accuracy, Meta, Preprocessing};
 use onebit::session;
-use onebit::stats::{LayerStats, Stats, stats};
+use onebit::stats::{Stats, stats};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ struct Report<'a> {
     accuracy: &'a Option<Accuracy>,
     #[serde(flatten)]
     stats: &'a Stats,
+    #[serde(flatten)]
+    explanation: Explanation,
     file_bytes: u64,
     compression: f64,
     arena_bytes: u64,
@@ -76,6 +79,7 @@ impl Info {
             file_bytes,
             compression: stats.float32_bytes as f64 / file_bytes as f64,
             arena_bytes: 8 * executor.arena_words(1) as u64,
+            explanation: explain(&model, &stats),
             stats: &stats,
         };
         if global.json {
@@ -83,6 +87,9 @@ impl Info {
         }
         let mut text = head(&meta, model.input(), model.output());
         text.push_str(&table(&stats));
+        if !report.explanation.float_layers.is_empty() {
+            let _ = write!(text, "\nwork on floats:\n{}", report.explanation.list());
+        }
         text.push_str(&totals(&report));
         print(&text)
     }
@@ -128,45 +135,6 @@ fn head(meta: &Meta, input: ValueType, output: ValueType) -> String {
     text
 }
 
-fn table(stats: &Stats) -> String {
-    let headings = [
-        "layer",
-        "op",
-        ">output",
-        "format",
-        ">bits w x a",
-        ">parameters",
-        ">binary MACs",
-        ">float MACs",
-        ">weights",
-        ">activations",
-    ];
-    let mut table = Table::new(&headings);
-    let some = |n: u64| if n == 0 { "·".to_owned() } else { count(n) };
-    let size = |n: u64| if n == 0 { "·".to_owned() } else { bytes(n) };
-    for l in &stats.layers {
-        let [h, w, c] = l.output;
-        table.row(vec![
-            l.name.clone(),
-            l.op.into(),
-            if h == 1 && w == 1 { c.to_string() } else { format!("{h}x{w}x{c}") },
-            l.output_format.clone(),
-            precision(l).unwrap_or("·".into()),
-            some(l.parameters),
-            some(l.binary_macs),
-            some(l.float_macs),
-            size(l.weight_bytes),
-            bytes(l.activation_bytes),
-        ]);
-    }
-    table.render()
-}
-
-/// Bits of weights and activations of a layer with weights.
-fn precision(layer: &LayerStats) -> Option<String> {
-    layer.weight_bits.map(|w| format!("{w} x {}", layer.activation_bits))
-}
-
 fn totals(report: &Report<'_>) -> String {
     let s = report.stats;
     let mut text = String::from("\n");
@@ -191,6 +159,7 @@ fn totals(report: &Report<'_>) -> String {
         .map(|(kind, n)| format!("{} at {kind} bits ({})", count(*n), percent(*n as f64 / all as f64)))
         .collect();
     line("MACs", format!("{}: {}", count(all), parts.join(", ")));
+    line("in short", report.explanation.summary.clone());
     line("file", bytes(report.file_bytes));
     line("float32", format!("{}, {}x the file", bytes(s.float32_bytes), significant(report.compression)));
     line("arena", format!("{} of working memory for one image", bytes(report.arena_bytes)));

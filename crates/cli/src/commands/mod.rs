@@ -17,6 +17,7 @@ mod plot;
 mod single;
 mod sweep;
 mod tensor;
+mod verify;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;

@@ -20,9 +20,17 @@ struct Reading {
 /// # Errors
 /// Says which shapes would fit.
 pub fn inputs(array: Array, shape: Shape, layout: Layout) -> Result<Vec<f32>, String> {
+    samples(array, shape, layout, "takes")
+}
+
+/// As [`inputs`], of what the network takes or puts out: `does` says which.
+///
+/// # Errors
+/// Says which shapes would fit.
+pub fn samples(array: Array, shape: Shape, layout: Layout, does: &str) -> Result<Vec<f32>, String> {
     let Some(reading) = read(&array.shape, shape, layout) else {
         return Err(format!(
-            "has shape {}, but the network takes {}{}",
+            "has shape {}, but the network {does} {}{}",
             list(&array.shape, None),
             list(&axes(shape, layout), Some("batch")),
             if shape.pixels() > 1 { format!(" ({})", name(layout)) } else { String::new() },

@@ -118,7 +118,7 @@ mod with_alloc {
             _ => op.value == 0.0,
         };
         if !fits {
-            return Err(Error(format!("cannot pad {} with {}", x.dtype, op.value)));
+            return Err(Error(format!("has a padding value that {} cannot hold, or does not use", x.dtype)));
         }
         let mirrored = top.max(bottom) >= x.shape.h || left.max(right) >= x.shape.w;
         if op.mode == PadMode::Reflect && mirrored {

@@ -2,6 +2,7 @@
 //!
 //! | pass | before | after |
 //! |---|---|---|
+//! | [`share`] | nodes that compute the same | one of them |
 //! | [`early_sign`] | sign or quantised form of a reshaped, transposed or enlarged value | the same of its sign |
 //! | [`fold_thresholds`] | affine, activation, sign | one threshold per channel |
 //! | [`early_threshold`] | threshold of a max-pool | bit pool of a threshold |
@@ -18,6 +19,7 @@ pub mod early_threshold;
 pub mod float_twin;
 pub mod fold_thresholds;
 pub mod fuse_output;
+pub mod share;
 
 use crate::error::Result;
 use crate::graph::Graph;
@@ -30,6 +32,7 @@ pub type Pass = fn(&mut Graph) -> Result<usize>;
 
 /// Every pass with its name, in the order in which they run.
 pub static PASSES: &[(&str, Pass)] = &[
+    ("share", share::run),
     ("early_sign", early_sign::run),
     ("fold_thresholds", fold_thresholds::run),
     ("early_threshold", early_threshold::run),

@@ -436,7 +436,7 @@ fn network() -> Vec<Case> {
         ),
         one(
             "padding-that-is-no-bit",
-            "cannot pad bit with 0",
+            "that bit cannot hold",
             one_node(
                 [2, 3, 4],
                 "bit",

@@ -132,16 +132,12 @@ fn input(b: &mut Builder, ty: ValueType, layout: Layout) -> Result<Carried> {
     Ok(Carried { id, ty, bound: levels::largest(ty.dtype) })
 }
 
-/// The network's output in the axis order of its source; accumulators and classes are integers.
+/// The network's output in the axis order of its source.
 fn output(b: &mut Builder, v: Carried, layout: Layout) -> Id {
-    let mut id = v.id;
-    if layout == Layout::Nhwc && v.ty.shape.pixels() > 1 {
-        id = moves::turn(b, "output", id, &[0, 2, 3, 1]);
+    match layout {
+        Layout::Nhwc if v.ty.shape.pixels() > 1 => moves::turn(b, "output", v.id, &[0, 2, 3, 1]),
+        _ => v.id,
     }
-    if v.ty.dtype == DType::I32 {
-        id = b.cast("output", id, Elem::Int32);
-    }
-    id
 }
 
 /// What the model says about itself, field by field; all but text is JSON.

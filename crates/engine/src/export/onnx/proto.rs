@@ -52,7 +52,6 @@ pub enum Elem {
     Uint8 = 2,
     Int8 = 3,
     Int16 = 5,
-    Int32 = 6,
     Int64 = 7,
     Bool = 9,
     Double = 11,

@@ -141,7 +141,7 @@ impl Lowerer {
     /// `x` as floats or as integers of the graph whose levels are the same for all channels.
     fn movable(&mut self, name: &str, x: &Var) -> Result<Form> {
         if let Form::Levels(levels) = &x.form
-            && let Some(packed) = self.pack(name, levels)?
+            && let Some(packed) = self.pack(levels)?
             && packed.table.len() == 1
         {
             return Ok(Form::Levels(packed));

@@ -9,6 +9,7 @@ use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{Activation, Elementwise, Op, Threshold};
 use onebit_core::types::{Encoding, Quant};
+use std::rc::Rc;
 
 /// Most levels of a value; more are floats.
 const MAX_LEVELS: usize = 256;
@@ -26,8 +27,8 @@ pub struct Levels {
 /// What says which of the numbers it is.
 #[derive(Clone, Debug)]
 enum Source {
-    /// Floats: level `i` from `edges[i - 1]` on.
-    Edges { base: usize, edges: Vec<f32> },
+    /// Floats: level `i` from `edges[i - 1]` on, as the operator `name` has it.
+    Edges { base: usize, edges: Vec<f32>, name: Rc<str> },
     /// Integers: level `i` is their `i`-th smallest value.
     Packed { value: usize },
 }
@@ -98,7 +99,7 @@ impl Lowerer {
 
     /// Two values as one function of both, where both have levels that depend on the same floats.
     pub(super) fn joined_levels(&self, a: &Levels, b: &Levels, f: impl Fn(f32, f32) -> f32) -> Option<Form> {
-        let (Source::Edges { base, edges: ea }, Source::Edges { base: other, edges: eb }) =
+        let (Source::Edges { base, edges: ea, name }, Source::Edges { base: other, edges: eb, .. }) =
             (&a.source, &b.source)
         else {
             return None;
@@ -118,27 +119,29 @@ impl Lowerer {
             places.iter().map(|(i, j)| f(a[*i], b[*j])).collect()
         };
         let table = (0..rows).map(row).collect();
-        Some(Form::Levels(Levels { source: Source::Edges { base: *base, edges }, table }.merged()))
+        Some(Form::Levels(
+            Levels { source: Source::Edges { base: *base, edges, name: name.clone() }, table }.merged(),
+        ))
     }
 
     /// What a function that makes levels makes of floats, or `None` when it makes none.
-    pub(super) fn quantized(&self, x: &Float, f: Unary) -> Option<Form> {
+    pub(super) fn quantized(&self, name: &str, x: &Float, f: Unary) -> Option<Form> {
         match f {
-            Unary::Sign => Some(self.steps(x, f, vec![-1.0, 0.0, 1.0])),
-            Unary::Compare(Compare::Equal, c) => Some(self.only_at(x.value, c, [0.0, 1.0])),
-            Unary::Choose(a, b) => Some(self.only_at(x.value, 0.0, [a, b])),
-            Unary::Compare(..) => Some(self.steps(x, f, vec![0.0, 1.0])),
-            Unary::Quantize(q) => quantizer_levels(&q).map(|levels| self.steps(x, f, levels)),
+            Unary::Sign => Some(self.steps(name, x, f, vec![-1.0, 0.0, 1.0])),
+            Unary::Compare(Compare::Equal, c) => Some(self.only_at(name, x.value, c, [0.0, 1.0])),
+            Unary::Choose(a, b) => Some(self.only_at(name, x.value, 0.0, [a, b])),
+            Unary::Compare(..) => Some(self.steps(name, x, f, vec![0.0, 1.0])),
+            Unary::Quantize(q) => quantizer_levels(&q).map(|levels| self.steps(name, x, f, levels)),
             Unary::Round(round) => {
                 let (low, high) = (round.apply(x.range.0), round.apply(x.range.1));
-                integers(low, high).map(|levels| self.steps(x, f, levels))
+                integers(low, high).map(|levels| self.steps(name, x, f, levels))
             }
             _ => None,
         }
     }
 
     /// What floats become that were rounded and then went through `after`, if that has few levels.
-    pub(super) fn bounded(&self, before: &Float, after: &[Unary]) -> Option<Form> {
+    pub(super) fn bounded(&self, name: &str, before: &Float, after: &[Unary]) -> Option<Form> {
         let follow = |n: f32| after[1..].iter().fold(n, |n, f| f.apply(n));
         let rounded = |x: f32| after[0].apply(x);
         let low = rounded(before.range.0).max(-FAR);
@@ -162,14 +165,14 @@ impl Lowerer {
                 return None;
             }
         }
-        let form = self.steps(before, after[0], numbers);
+        let form = self.steps(name, before, after[0], numbers);
         let Form::Levels(levels) = &form else { return Some(form) };
         // Numbers outside count as the first and the last, which become the same.
         Some(Form::Levels(levels.map(1, |_, n| follow(n))))
     }
 
     /// Levels of `f` of floats, which takes the values `numbers`, rising, or clamps to the first and last of them.
-    fn steps(&self, x: &Float, f: Unary, mut numbers: Vec<f32>) -> Form {
+    fn steps(&self, name: &str, x: &Float, f: Unary, mut numbers: Vec<f32>) -> Form {
         let falls = x.chain.iter().chain([&f]).filter(|f| f.order() == Order::Falls).count() % 2 == 1;
         if falls {
             numbers.reverse();
@@ -183,13 +186,13 @@ impl Lowerer {
                 false => rises_at(|v| whole(v) > (pair[0] + pair[1]) / 2.0),
             })
             .collect();
-        let source = Source::Edges { base: x.root, edges };
+        let source = Source::Edges { base: x.root, edges, name: name.into() };
         Form::Levels(Levels { source, table: vec![numbers] }.without_impossible())
     }
 
     /// One number at `c` and another everywhere else.
-    fn only_at(&self, base: usize, c: f32, [elsewhere, here]: [f32; 2]) -> Form {
-        let source = Source::Edges { base, edges: vec![c, c.next_up()] };
+    fn only_at(&self, name: &str, base: usize, c: f32, [elsewhere, here]: [f32; 2]) -> Form {
+        let source = Source::Edges { base, edges: vec![c, c.next_up()], name: name.into() };
         Form::Levels(Levels { source, table: vec![vec![elsewhere, here, elsewhere]] })
     }
 
@@ -197,10 +200,10 @@ impl Lowerer {
     ///
     /// # Errors
     /// As ops are added.
-    pub(super) fn pack(&mut self, name: &str, levels: &Levels) -> Result<Option<Levels>> {
-        let (base, edges) = match &levels.source {
+    pub(super) fn pack(&mut self, levels: &Levels) -> Result<Option<Levels>> {
+        let (base, edges, name) = match &levels.source {
             Source::Packed { .. } => return Ok(Some(levels.clone())),
-            Source::Edges { base, edges } => (*base, edges),
+            Source::Edges { base, edges, name } => (*base, edges, name),
         };
         // All channels share the integers of the first that tells them apart.
         let pattern = levels.table.iter().find(|row| row.windows(2).all(|p| p[0] != p[1]));
@@ -254,13 +257,25 @@ impl Lowerer {
     ///
     /// # Errors
     /// As ops are added.
-    pub(super) fn scaled(&mut self, name: &str, x: &Var) -> Result<Option<Scaled>> {
+    pub(super) fn scaled(&mut self, x: &Var) -> Result<Option<Scaled>> {
         let Form::Levels(levels) = &x.form else { return Ok(None) };
-        let Some(packed) = self.pack(name, levels)? else { return Ok(None) };
+        let Some(packed) = self.pack(levels)? else { return Ok(None) };
         let [row] = packed.table.as_slice() else { return Ok(None) };
         let value = packed.value();
         let Some(quant) = self.format(value).quant() else { return Ok(None) };
         Ok(linear(quant, row).map(|(scale, offset)| Scaled { value, scale, offset }))
+    }
+
+    /// The smallest and the largest number that `x` can be.
+    pub(super) fn range(&self, x: &Var) -> (f32, f32) {
+        match &x.form {
+            Form::Float(f) => f.range,
+            Form::Levels(levels) => {
+                let all = levels.table.iter().flatten();
+                all.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)))
+            }
+            Form::Rounded { .. } | Form::Index(_) => (f32::NEG_INFINITY, f32::INFINITY),
+        }
     }
 
     /// The integer of the graph that stands for `number`.
@@ -273,7 +288,7 @@ impl Lowerer {
 
     /// The integers themselves, if they are the numbers.
     pub(super) fn plain_integers(&mut self, levels: &Levels) -> Result<Option<usize>> {
-        let Some(packed) = self.pack("output", levels)? else { return Ok(None) };
+        let Some(packed) = self.pack(levels)? else { return Ok(None) };
         let ([row], value) = (packed.table.as_slice(), packed.value()) else { return Ok(None) };
         let Some(quant) = self.format(value).quant() else { return Ok(None) };
         let plain = (0..quant.levels()).all(|i| row[i] == quant.value_of_level(i) as f32);
@@ -309,7 +324,7 @@ impl Lowerer {
                 }
                 Ok(value)
             }
-            Form::Levels(levels) => match self.pack(name, levels)? {
+            Form::Levels(levels) => match self.pack(levels)? {
                 Some(packed) => self.decoded(name, &packed),
                 None => self.summed(name, levels),
             },
@@ -323,7 +338,7 @@ impl Lowerer {
         let linear: Option<Vec<(f32, f32)>> = packed.table.iter().map(|row| linear(quant, row)).collect();
         let c = self.shape(value).c;
         let Some(linear) = linear else {
-            let edges = self.as_edges(packed)?;
+            let edges = self.as_edges(name, packed)?;
             return self.summed(name, &edges);
         };
         let floats = self.add(name, Op::Decode, &[value], Params::default())?;
@@ -339,17 +354,18 @@ impl Lowerer {
     }
 
     /// The same levels by edges over decoded integers.
-    fn as_edges(&mut self, levels: &Levels) -> Result<Levels> {
+    fn as_edges(&mut self, name: &str, levels: &Levels) -> Result<Levels> {
         let Source::Packed { value } = levels.source else { return Ok(levels.clone()) };
         let quant = self.format(value).quant().ok_or_else(|| Error::Model("has too many levels".into()))?;
-        let base = self.add("levels", Op::Decode, &[value], Params::default())?;
+        let base = self.add(name, Op::Decode, &[value], Params::default())?;
         let edges = (1..quant.levels()).map(|i| quant.value_of_level(i) as f32 - 0.5).collect();
-        Ok(Levels { source: Source::Edges { base, edges }, table: levels.table.clone() }.merged())
+        Ok(Levels { source: Source::Edges { base, edges, name: name.into() }, table: levels.table.clone() }
+            .merged())
     }
 
     /// Floats of levels that are on no grid, or rise and fall: the first number, and what each edge adds to it.
     fn summed(&mut self, name: &str, levels: &Levels) -> Result<usize> {
-        let Source::Edges { base, edges } = &levels.source else {
+        let Source::Edges { base, edges, .. } = &levels.source else {
             return self.decoded(name, levels);
         };
         if edges.len() > 16 {
@@ -382,12 +398,12 @@ impl Lowerer {
     }
 
     /// The levels again where a function makes fewer of integers.
-    pub(super) fn relevel(&mut self, levels: Levels) -> Result<Levels> {
+    pub(super) fn relevel(&mut self, name: &str, levels: Levels) -> Result<Levels> {
         // Only what tells some integers no longer apart has to be taken apart.
         let Source::Packed { value } = levels.source else { return Ok(levels) };
         let quant = self.format(value).quant();
         let linear = |row: &Vec<f32>| quant.and_then(|q| linear(q, row)).is_some();
-        if levels.table.iter().all(linear) { Ok(levels) } else { self.as_edges(&levels) }
+        if levels.table.iter().all(linear) { Ok(levels) } else { self.as_edges(name, &levels) }
     }
 
     /// Adds the op that computes a function of floats.

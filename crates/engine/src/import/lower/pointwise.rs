@@ -74,12 +74,12 @@ impl Lowerer {
         let form = match &x.form {
             Form::Levels(levels) => {
                 let mapped = self.map_levels(levels, None, |_, v| f.apply(v));
-                self.settled(mapped)?
+                self.settled(name, mapped)?
             }
             Form::Float(float) => self.of_float(name, float, f)?,
             Form::Rounded { before, after } => {
                 let after: Vec<Unary> = after.iter().copied().chain([f]).collect();
-                match self.bounded(before, &after) {
+                match self.bounded(name, before, &after) {
                     _ if f.order() == Order::Neither => {
                         let value = self.float(name, &self.with(&x, x.form.clone()).bare())?;
                         self.of_float(name, &Float::new(value), f)?
@@ -97,15 +97,15 @@ impl Lowerer {
     }
 
     /// Levels that are still linear in their integers, or are known by edges.
-    fn settled(&mut self, form: Form) -> Result<Form> {
+    fn settled(&mut self, name: &str, form: Form) -> Result<Form> {
         match form {
-            Form::Levels(levels) => Ok(Form::Levels(self.relevel(levels)?)),
+            Form::Levels(levels) => Ok(Form::Levels(self.relevel(name, levels)?)),
             other => Ok(other),
         }
     }
 
     fn of_float(&mut self, name: &str, x: &Float, f: Unary) -> Result<Form> {
-        if let Some(form) = self.quantized(x, f) {
+        if let Some(form) = self.quantized(name, x, f) {
             return Ok(form);
         }
         if let Unary::Round(_) = f {
@@ -161,7 +161,7 @@ impl Lowerer {
             && x.padding.is_none()
         {
             let mapped = self.map_levels(levels, Some(values.len()), |c, v| functions[c].apply(v));
-            let form = self.settled(mapped)?;
+            let form = self.settled(name, mapped)?;
             return Ok(self.with(&x, form));
         }
         let x = self.unpadded(name, x)?;
@@ -262,7 +262,7 @@ impl Lowerer {
             Form::Levels(levels) => {
                 let f = |c: usize, v: f32| (v - center[c]) * scale[c] + bias[c];
                 let mapped = self.map_levels(levels, Some(map.c), f);
-                self.settled(mapped)?
+                self.settled(name, mapped)?
             }
             _ => {
                 let value = self.float(name, &x)?;

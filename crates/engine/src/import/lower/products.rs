@@ -94,7 +94,7 @@ impl Lowerer {
         pad_value: f32,
     ) -> Result<usize> {
         let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
-        if let Some(mut scaled) = self.scaled(name, x)?
+        if let Some(mut scaled) = self.scaled(x)?
             && let Some(quant) = self.format(scaled.value).quant()
             && let Some(grid) = filter.grid(i64::from(quant.max().max(-quant.min())))
             && let Some(pad_code) = self.pad_code(name, &mut scaled, &mut window, pad_value)?
@@ -211,7 +211,7 @@ impl Lowerer {
         });
         let filter = reordered.as_ref().unwrap_or(filter);
         let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
-        let scaled = self.scaled(name, &x)?;
+        let scaled = self.scaled(&x)?;
         let largest = |s: &Scaled| self.format(s.value).quant().map(|q| i64::from(q.max().max(-q.min())));
         let grid = scaled.as_ref().and_then(largest).and_then(|largest| filter.grid(largest));
         let value = match (scaled, grid) {

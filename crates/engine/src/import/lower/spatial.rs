@@ -41,7 +41,7 @@ impl Lowerer {
         let window = window.unwrap_or_else(|| Window::whole(map));
         if pool.kind == PoolKind::Max
             && let Form::Levels(levels) = &x.form
-            && let Some(packed) = self.pack(name, levels)?
+            && let Some(packed) = self.pack(levels)?
             && let DType::Bits(_) = self.format(packed.value())
         {
             // Where the numbers fall as the integers rise, the largest number is the smallest integer.
@@ -53,10 +53,14 @@ impl Lowerer {
             let form = Form::Levels(Levels::packed(value, packed.table));
             return Ok(self.map_with(value, rank, channels, form));
         }
+        // Neither a maximum nor an average leaves the range of its taps, of which padding may be one.
+        let (low, high) = self.range(&x);
+        let range = if window.pad == [0; 4] { (low, high) } else { (low.min(0.0), high.max(0.0)) };
         let value = self.float(name, &x)?;
         let op = Op::Pool2d(Pool2d { kind: pool.kind, window, count_pad: pool.count_pad });
         let value = self.add(name, op, &[value], Params::default())?;
-        Ok(self.map_var(value, rank, channels))
+        let form = Form::Float(Float { range, ..Float::new(value) });
+        Ok(self.map_with(value, rank, channels, form))
     }
 
     /// Joins values along an axis, counted from the first after the batch.
@@ -89,7 +93,7 @@ impl Lowerer {
         let mut packed = Vec::new();
         for part in &arranged {
             if let Form::Levels(levels) = &part.form
-                && let Some(levels) = self.pack(name, levels)?
+                && let Some(levels) = self.pack(levels)?
             {
                 packed.push(levels);
             }

@@ -1,6 +1,7 @@
 //! Walks through the nodes of an ONNX graph.
 
-use super::evaluate::evaluate;
+use super::budget::Budget;
+use super::evaluate::evaluate_within;
 use super::proto::{self, Dim, Graph, Node, Tensor, ValueInfo};
 use super::rewrite::{Aliases, uses};
 use super::tensors::External;
@@ -12,6 +13,7 @@ use crate::import::build::{self, choose_classes, preprocessing};
 use crate::import::lower::{Channels, Lowerer, Var};
 use crate::import::{ImportOptions, Imported, Importer};
 use crate::meta::{Layout, Meta};
+use onebit_core::types::DType;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -54,6 +56,9 @@ pub(super) struct Walk<'a> {
     pub opset: i64,
     /// Length of the first axis of the input.
     pub batch: usize,
+    /// Length of the file.
+    bytes: usize,
+    budget: Budget,
     external: External,
     initializers: HashMap<&'a str, &'a Tensor<'a>>,
     aliases: Aliases<'a>,
@@ -105,10 +110,17 @@ fn import(
     let source = format!("{} of {}", if qonnx { "QONNX" } else { "ONNX" }, model.producer);
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let meta = Meta { name: build::name(options, &stem), source, ..Meta::default() };
-    let (lowerer, var) = Lowerer::new(&dims, channels, meta)?;
+    let dtype = match input.elem_type {
+        2 => DType::U8,
+        3 => DType::I8,
+        _ => DType::F32,
+    };
+    let (lowerer, var) = Lowerer::new(&dims, channels, dtype, meta)?;
     let shape = lowerer.graph().ty(graph::Graph::INPUT).shape;
     let values = HashMap::from([(input.name, Wire::Var(var))]);
-    let mut walk = Walk { lowerer, notes, opset, batch, external, initializers, aliases, uses, values };
+    let (bytes, budget) = (model.bytes, Budget::default());
+    let mut walk =
+        Walk { lowerer, notes, opset, batch, bytes, budget, external, initializers, aliases, uses, values };
     for node in &graph.nodes {
         if node.outputs.iter().any(|o| walk.uses.contains_key(o)) {
             walk.node(node)?;
@@ -231,14 +243,19 @@ impl<'a> Walk<'a> {
             let name = self.aliases.resolve(name);
             if let Some(left) = self.uses.get_mut(name) {
                 *left = left.saturating_sub(1);
-                if *left == 0 {
-                    self.values.remove(name);
+                if *left == 0
+                    && let Some(Wire::Constant(a)) = self.values.remove(name)
+                {
+                    self.budget.free(a.len());
                 }
             }
         }
         let made = self.evaluated(node, wires)?;
         for (name, wire) in node.outputs.iter().zip(made) {
             if self.uses.contains_key(name) {
+                if let Wire::Constant(a) = &wire {
+                    self.budget.keep(a.len());
+                }
                 self.values.insert(name, wire);
             }
         }
@@ -256,9 +273,12 @@ impl<'a> Walk<'a> {
             })
             .collect();
         let Some(constants) = constants else { return self.operator(node, wires) };
-        let made = evaluate(node.op, node.domain, self.opset, node, &constants)?;
+        let most = self.budget.room(self.bytes.saturating_add(self.external.bytes()));
+        let made = evaluate_within(most, node.op, node.domain, self.opset, node, &constants)?;
         let unknown =
             || Error::layer(node.label(), format!("({}) is an operator that is not supported", node.op));
-        Ok(made.ok_or_else(unknown)?.into_iter().map(|a| Wire::Constant(Rc::new(a))).collect())
+        let made = made.ok_or_else(unknown)?;
+        made.iter().for_each(|a| self.budget.make(a.len()));
+        Ok(made.into_iter().map(|a| Wire::Constant(Rc::new(a))).collect())
     }
 }

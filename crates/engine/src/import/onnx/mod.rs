@@ -3,6 +3,7 @@
 //! [`proto`] reads the file, [`evaluate`] computes what depends on constants only, `rewrite` drops what training left
 //! behind, and `importer` hands the operators to the [lowerer](super::lower) one after the other.
 
+mod budget;
 mod convolutions;
 pub mod evaluate;
 mod importer;

@@ -66,6 +66,11 @@ impl External {
         External { folder: None, files: RefCell::default() }
     }
 
+    /// Length of the files that were needed so far.
+    pub fn bytes(&self) -> usize {
+        self.files.borrow().values().map(|f| f.len()).sum()
+    }
+
     fn file(&self, location: &str) -> Result<Rc<Mmap>> {
         if let Some(file) = self.files.borrow().get(location) {
             return Ok(Rc::clone(file));

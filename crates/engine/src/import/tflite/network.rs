@@ -145,7 +145,7 @@ impl<'a> Network<'a> {
             input: build::preprocessing(options, shape, Layout::Nhwc, &mut notes)?,
             ..Meta::default()
         };
-        let (mut lowerer, mut var) = Lowerer::new(dims, Channels::Last, meta)?;
+        let (mut lowerer, mut var) = Lowerer::new(dims, Channels::Last, onebit_core::DType::F32, meta)?;
         let mut kind = Kind::Real;
         if let Some((lowest, highest)) = codes(&tensor)? {
             for f in [Unary::Clip(lowest, highest), Unary::Round(Round::HalfEven)] {

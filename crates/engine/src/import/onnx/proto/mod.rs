@@ -28,6 +28,8 @@ pub struct Model<'a> {
     pub graph: Graph<'a>,
     /// Number of functions that the file defines.
     pub functions: usize,
+    /// Length of the file.
+    pub bytes: usize,
 }
 
 /// A network. Nodes are in an order in which they can run.
@@ -168,7 +170,7 @@ pub fn read<'a>(bytes: &'a [u8]) -> Result<Model<'a>> {
     }
     let graph = graph.ok_or_else(|| Error::Model("it is no ONNX network: it has no graph".into()))?;
     let producer = format!("{producer} {version}").trim().to_owned();
-    Ok(Model { ir_version, producer, opsets, graph, functions })
+    Ok(Model { ir_version, producer, opsets, graph, functions, bytes: bytes.len() })
 }
 
 fn read_opset(bytes: &[u8]) -> Result<(&str, i64)> {
