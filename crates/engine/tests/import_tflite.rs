@@ -441,6 +441,52 @@ fn words_of_lce_hold_32_channels() {
 }
 
 #[test]
+fn groups_of_lce_are_whole_words() {
+    let options = [
+        ("channels_in", 64),
+        ("dilation_height_factor", 1),
+        ("dilation_width_factor", 1),
+        ("fused_activation_function", 0),
+        ("pad_values", 0),
+        ("padding", 1),
+        ("stride_height", 1),
+        ("stride_width", 1),
+    ];
+    let constants = |n: &mut Network| {
+        vec![n.ints(&[2, 1, 1, 1], &[1, 0]), n.floats(&[2], &[1.0, 1.0]), n.floats(&[2], &[0.0, 0.0]), -1]
+    };
+    let network = on_bits("LceBconv2d", [1, 1, 1, 64], [1, 1, 1, 2], constants, &options, Some(F32));
+    let mut x = [1.0; 64];
+    assert_eq!(run(&network, &x), [30.0, 32.0]);
+    x[32..36].fill(-1.0);
+    assert_eq!(run(&network, &x), [30.0, 24.0]);
+    x[0] = -1.0;
+    assert_eq!(run(&network, &x), [32.0, 24.0]);
+}
+
+/// What Larq's `DoReFa` quantiser becomes: rounded thirds of the range from 0 to 1.
+#[test]
+fn rounded_activations_run_on_bits() {
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 1, 1, 3], F32);
+    let [one, three, third] = [1.0, 3.0, 1.0 / 3.0].map(|v| network.floats(&[], &[v]));
+    let filter = network.floats(&[1, 1, 1, 3], &[0.5, -0.5, 0.5]);
+    let [a, b, c, d, e] = [(); 5].map(|()| network.tensor(&[1, 1, 1, 3], F32));
+    let out = network.tensor(&[1, 1, 1, 1], F32);
+    network.op(Code::Builtin(57), &[x, one], &[a], vec![], vec![]);
+    network.op(Code::Builtin(19), &[a], &[b], vec![], vec![]);
+    network.op(Code::Builtin(18), &[b, three], &[c], vec![], vec![]);
+    network.op(Code::Builtin(116), &[c], &[d], vec![], vec![]);
+    network.op(Code::Builtin(18), &[d, third], &[e], vec![], vec![]);
+    network.op(Code::Builtin(3), &[e, filter, -1], &[out], vec![Byte(1), Int(1), Int(1)], vec![]);
+    // 1/2 is 3/2 thirds, which is rounded to 2; 1/6 is half a third, which is rounded to 0.
+    let got = run(&network, &[0.5, 2.0, 1.0 / 6.0]);
+    assert!((got[0] - (2.0 / 3.0 - 1.0) / 2.0).abs() < 1e-6, "{got:?}");
+    let graph = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().graph;
+    assert!(graph.nodes.iter().any(|n| matches!(n.op, Op::BConv2d(_))), "{:?}", graph.nodes);
+}
+
+#[test]
 fn bits_are_pooled_without_the_border() {
     let options = [
         ("filter_height", 1),

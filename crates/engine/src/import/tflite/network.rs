@@ -8,8 +8,8 @@ use crate::import::array::{Array, Elements};
 use crate::import::lower::unary::{Quantizer, Round, Unary};
 use crate::import::lower::{Channels, Lowerer, Var};
 use crate::import::{ImportOptions, build};
-use crate::meta::{Layout, Meta};
-use onebit_core::types::Shape;
+use crate::meta::{Layout, Meta, Preprocessing};
+use onebit_core::types::{DType, Shape};
 use std::collections::HashMap;
 
 /// Most elements of the input. Work and memory of the translation grow with them, whatever the size of the file.
@@ -133,6 +133,9 @@ impl<'a> Network<'a> {
             let text = format!("is an input of the impossible shape {dims:?}; convert it with fixed shapes");
             return Err(Error::layer(tensor.name, text));
         }
+        // Codes of uint8 are pixels.
+        let bytes_in = tensor.format == Format::U8;
+        let dtype = if bytes_in { DType::U8 } else { DType::F32 };
         let mut notes = Vec::new();
         let shape = match *dims {
             [h, w, c] => Shape::new(h, w, c),
@@ -142,13 +145,17 @@ impl<'a> Network<'a> {
         let meta = Meta {
             name: build::name(options, stem),
             source: format!("TensorFlow Lite network {file_name}"),
-            input: build::preprocessing(options, shape, Layout::Nhwc, &mut notes)?,
+            input: match bytes_in {
+                true => Preprocessing { resize: build::resize(options, shape), ..Preprocessing::default() },
+                false => build::preprocessing(options, shape, Layout::Nhwc, &mut notes)?,
+            },
             ..Meta::default()
         };
-        let (mut lowerer, mut var) = Lowerer::new(dims, Channels::Last, onebit_core::DType::F32, meta)?;
+        let (mut lowerer, mut var) = Lowerer::new(dims, Channels::Last, dtype, meta)?;
         let mut kind = Kind::Real;
         if let Some((lowest, highest)) = codes(&tensor)? {
-            for f in [Unary::Clip(lowest, highest), Unary::Round(Round::HalfEven)] {
+            let steps = [Unary::Clip(lowest, highest), Unary::Round(Round::HalfEven)];
+            for f in steps.into_iter().filter(|_| !bytes_in) {
                 var = lowerer.unary("input_codes", var, f)?;
             }
             kind = Kind::Codes;
@@ -258,6 +265,13 @@ impl<'a> Network<'a> {
         let mut graph = self.lowerer.finish(live.var, Channels::Last)?;
         build::choose_classes(&mut graph, options)?;
         Ok((graph, self.notes))
+    }
+
+    /// Something that the user should know, once.
+    pub(super) fn note(&mut self, text: &str) {
+        if !self.notes.iter().any(|note| note == text) {
+            self.notes.push(text.into());
+        }
     }
 
     /// Counts elements that are about to be read.
