@@ -137,7 +137,7 @@ fn advice(model: &Model<'_>, node: &Node<'_>, part: f64) -> Option<String> {
     let was_bits = input.checked_sub(1).is_some_and(|n| matches!(model.nodes()[n].op, Op::Decode));
     let weights = "binarise its weights (one scale for each filter)";
     let values = match input {
-        0 => "let the network take bytes, without mean and std".to_owned(),
+        0 => "let the network take bytes, without mean and std,".to_owned(),
         _ => format!("put a sign behind {}", source(model, input)),
     };
     Some(match (binary, was_bits) {
@@ -226,5 +226,68 @@ impl Explanation {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onebit::core::model::{Params, Tensor};
+    use onebit::core::ops::{Activation, BDense};
+    use onebit::core::types::{Quant, Shape, ValueType};
+    use onebit::stats::stats;
+    use onebit::{Graph, Meta};
+
+    /// Dense layers on `inputs` floats, an activation in between.
+    fn explained(inputs: usize, first_is_binary: bool, second_is_binary: bool) -> Explanation {
+        let mut graph = Graph::new(ValueType::new(Shape::vector(inputs), DType::F32), Meta::default());
+        let weight = |n: usize, k: usize, binary| {
+            let weight = match binary {
+                true => Tensor::bits(n, k, Quant::BIT, |_, _| 1),
+                false => Tensor::f32_matrix(n, k, vec![0.5; n * k]),
+            };
+            Params { weight: Some(weight), ..Params::default() }
+        };
+        let x = graph.add("fc1", Op::Dense, &[0], weight(8, inputs, first_is_binary)).unwrap();
+        let x = graph.add("tanh", Op::Activation(Activation::Tanh), &[x], Params::default()).unwrap();
+        graph.add("fc2", Op::Dense, &[x], weight(8, 8, second_is_binary)).unwrap();
+        let (model, _) = graph.into_model().unwrap();
+        explain(&model, &stats(&model))
+    }
+
+    #[test]
+    fn float_layers_hear_what_to_change() {
+        let advice = |e: &Explanation, i: usize| e.float_layers[i].advice.clone().unwrap_or_default();
+        let e = explained(8, true, true);
+        assert!(e.float_layers[0].reason.contains("reads floats from the network's input"));
+        assert!(advice(&e, 0).starts_with("let the network take bytes"));
+        assert_eq!(
+            (advice(&e, 1), advice(&e, 2)),
+            (String::new(), "put a sign behind 'tanh' to run it on bits".into())
+        );
+        assert_eq!(e.summary, "no MACs are binary: the network runs on floats");
+        let e = explained(8, false, false);
+        let both =
+            "binarise its weights (one scale for each filter) and put a sign behind 'tanh' to run it on bits";
+        assert_eq!(advice(&e, 2), both);
+        let e = explained(8000, false, false);
+        assert_eq!(advice(&e, 2), "under 1 % of the MACs: leave it");
+        assert_eq!((e.binary_mac_fraction, e.float_bytes_fraction), (0.0, 1.0));
+    }
+
+    #[test]
+    fn summaries_say_where_the_floats_are() {
+        let mut graph = Graph::new(ValueType::new(Shape::vector(64), DType::U8), Meta::default());
+        let params = Params { weight: Some(Tensor::bits(96, 64, Quant::BIT, |_, _| 1)), ..Params::default() };
+        let x = graph.add("bits", Op::BDense(BDense { output: DType::F32 }), &[0], params).unwrap();
+        let all = Graph::clone(&graph).into_model().unwrap().0;
+        assert_eq!(explain(&all, &stats(&all)).summary, "100 % of MACs binary; no float weights");
+        let params =
+            Params { weight: Some(Tensor::f32_matrix(16, 96, vec![0.5; 16 * 96])), ..Params::default() };
+        graph.add("head", Op::Dense, &[x], params).unwrap();
+        let model = graph.into_model().unwrap().0;
+        let e = explain(&model, &stats(&model));
+        // 96 * 64 of 96 * 80 products; 6144 bytes of floats beside 96 words.
+        assert_eq!(e.summary, "80 % of MACs binary; 89 % of the bytes are the float head");
     }
 }

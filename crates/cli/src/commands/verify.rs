@@ -153,6 +153,9 @@ impl Verification {
 
     /// The numbers in one line.
     pub fn text(&self) -> String {
+        if self.max_abs == 0.0 {
+            return format!("{}, every number is equal", plural(self.samples, "sample"));
+        }
         format!(
             "{}, same class in {}; largest difference {:.2e}, {:.2e} of the largest output, in sample {} at {:?}",
             plural(self.samples, "sample"),
@@ -218,6 +221,10 @@ fn axes(i: usize, shape: Shape, layout: Layout) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onebit::Graph;
+    use onebit::core::model::{Op, Params, Tensor};
+    use onebit::core::ops::{Sign, Zero};
+    use onebit::core::types::{DType, ValueType};
 
     #[test]
     fn differences_of_numbers_and_of_what_is_none() {
@@ -234,5 +241,26 @@ mod tests {
         assert_eq!(axes(5 * 4 + 2, shape, Layout::Nhwc), [1, 1, 2]);
         assert_eq!(axes(5 * 4 + 2, shape, Layout::Nchw), [2, 1, 1]);
         assert_eq!(axes(7, Shape::vector(9), Layout::Nchw), [7]);
+    }
+
+    #[test]
+    fn near_ties_are_told_from_wrong_numbers() {
+        let mut graph = Graph::new(ValueType::new(Shape::vector(2), DType::F32), Meta::default());
+        let weight = Some(Tensor::f32_matrix(1, 2, vec![1.0, -1.0]));
+        let x = graph.add("sum", Op::Dense, &[0], Params { weight, ..Params::default() }).unwrap();
+        let sign = Op::Sign(Sign { zero: Zero::Positive });
+        let x = graph.add("sign", sign, &[x], Params::default()).unwrap();
+        graph.add("number", Op::Decode, &[x], Params::default()).unwrap();
+        let (model, meta) = graph.into_model().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (x, y) = (dir.path().join("x.npy"), dir.path().join("y.npy"));
+        npy::save(&x, &[3, 2], &[7.0, 7.0, 3.0, 1.0, 1.0, 3.0]).unwrap();
+        npy::save(&y, &[3, 1], &[-1.0, 1.0, 1.0]).unwrap();
+        let global = Global { threads: None, isa: None, json: false };
+        let result = verify(&model, &meta, [&x, &y], 1e-4, &global).unwrap();
+        let beyond: Vec<_> = result.beyond.iter().map(|b| (b.sample, b.near_tie)).collect();
+        assert_eq!(beyond, [(0, true), (2, false)]);
+        assert_eq!((result.samples, result.max_abs, result.ok), (3, 2.0, false));
+        assert!(result.demand(1e-4, &x, &y, &global).unwrap_err().to_string().contains("2 of 3 samples"));
     }
 }

@@ -40,11 +40,7 @@ impl Site<'_> {
         };
         let x = self.prepare(b);
         let bias = bias.map(|t| b.floats(&format!("{}.bias", self.layer), &[t.cols], &t.to_f32()));
-        let y = self.multiply(b, x, w, bias.filter(|_| matches!(self.product, Product::Conv { .. })));
-        match (&self.product, bias) {
-            (Product::Dense, Some(bias)) => b.like(self.layer, "Add", &[y, bias], vec![]),
-            _ => y,
-        }
+        self.multiply(b, x, w, bias)
     }
 
     /// The product of integers and its bound; a double where floats could not hold it.
@@ -161,7 +157,9 @@ impl Site<'_> {
 
     fn multiply(&self, b: &mut Builder, x: Id, w: Id, bias: Option<Id>) -> Id {
         let Product::Conv { window, groups, pad_value } = &self.product else {
-            return b.node(self.layer, "MatMul", &[x, w], vec![], Elem::Float, &[self.out.c]);
+            let op = if bias.is_some() { "Gemm" } else { "MatMul" };
+            let inputs: Vec<Id> = [x, w].into_iter().chain(bias).collect();
+            return b.node(self.layer, op, &inputs, vec![], Elem::Float, &[self.out.c]);
         };
         let pad = if *pad_value == 0.0 { window.pad } else { [0; 4] };
         let mut attributes = window_attributes(window, pad);
