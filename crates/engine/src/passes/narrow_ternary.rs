@@ -46,11 +46,11 @@ pub fn run(graph: &mut Graph) -> Result<usize> {
         // A layer that reads bits now may be followed by another sign without a 0.
         graph.normalize()?;
     }
-    if let Some(first) = accidents.first() {
+    if let Some((first, rest)) = accidents.split_first() {
+        let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
         graph.notes.push(format!(
-            "The sign in '{first}' (and {} others) is 0 only where floats cancel to the last bit; 0 is taken as +1 there, \
-             which makes it one bit.",
-            accidents.len() - 1
+            "The sign in '{first}'{more} is 0 only where floats cancel to the last bit; 0 is taken as +1 there, \
+             which makes it one bit."
         ));
     }
     Ok(done)

@@ -1,7 +1,7 @@
 //! What training leaves in a graph and does not change its result.
 
 use super::proto::{Attribute, Graph, Node};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Names that stand for other names.
 pub(super) struct Aliases<'a>(HashMap<&'a str, &'a str>);
@@ -21,6 +21,8 @@ impl<'a> Aliases<'a> {
         let producer: HashMap<&str, &Node<'a>> =
             graph.nodes.iter().filter_map(|n| Some((*n.outputs.first()?, n))).collect();
         let mut aliases = Aliases(HashMap::new());
+        let mut constants: HashSet<&str> = graph.initializers.iter().map(|t| t.name).collect();
+        constants.extend(graph.nodes.iter().filter(|n| n.op == "Constant").flat_map(|n| n.outputs.first()));
         let mut known: HashMap<(&str, &str, String), &str> = HashMap::new();
         for node in &graph.nodes {
             let (Some(out), true) = (node.outputs.first(), matches!(node.domain, "" | "ai.onnx")) else {
@@ -31,6 +33,9 @@ impl<'a> Aliases<'a> {
                 ("Add", [x, y]) => {
                     aliases.cancelled(&producer, x, y).or_else(|| aliases.cancelled(&producer, y, x))
                 }
+                // With a constant it is a computation of its own, such as `1 - (1 - x)`.
+                ("Sub", [a, _]) if constants.contains(aliases.resolve(a)) => None,
+                ("Sub", [_, b]) if constants.contains(aliases.resolve(b)) => None,
                 ("Sub", [a, b]) => {
                     aliases.subtracted(&producer, a, b).or_else(|| aliases.added(&producer, a, b))
                 }
@@ -68,9 +73,7 @@ impl<'a> Aliases<'a> {
 
     /// `a` for `(a + b) - b` or `(b + a) - b`.
     fn added(&self, producer: &HashMap<&str, &Node<'a>>, sum: &'a str, b: &'a str) -> Option<&'a str> {
-        // With a constant it is a computation of its own.
         let b = self.resolve(b);
-        producer.get(b).filter(|n| n.op != "Constant")?;
         let node = producer.get(self.resolve(sum)).filter(|n| n.op == "Add")?;
         match node.inputs.as_slice() {
             [x, y] if self.resolve(y) == b => Some(self.resolve(x)),
@@ -86,8 +89,6 @@ impl<'a> Aliases<'a> {
         a: &'a str,
         difference: &'a str,
     ) -> Option<&'a str> {
-        // With a constant it is a computation of its own, such as `1 - (1 - x)`.
-        producer.get(self.resolve(a)).filter(|n| n.op != "Constant")?;
         let node = producer.get(self.resolve(difference)).filter(|n| n.op == "Sub")?;
         match node.inputs.as_slice() {
             [other, b] if self.resolve(other) == self.resolve(a) => Some(self.resolve(b)),
