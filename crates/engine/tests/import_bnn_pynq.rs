@@ -312,6 +312,8 @@ fn class_counts_come_from_the_folder_and_missing_files_are_named() {
         (imported.graph.ty(imported.graph.output).shape.c, imported.graph.meta.classes, imported.notes.len())
     };
     assert_eq!(outputs(), (10, vec![], 1));
+    let wrong = ImportOptions { input: Some([32, 32, 3]), ..ImportOptions::default() };
+    assert!(import(dir.path(), &wrong).unwrap_err().to_string().contains("28x28x1"));
     std::fs::write(dir.path().join("classes.txt"), "a\nb c\r\n\nd\n").unwrap();
     assert_eq!(outputs(), (3, vec!["a".to_string(), "b c".into(), "d".into()], 0));
     for name in ["1-17-weights.bin", "2-0-thres.bin", "1-63-weights.bin"] {

@@ -198,11 +198,13 @@ fn files_equal_plain_arithmetic() {
         (dense(&[81, 7], &mut rng), [1, 9, 9]),
         (bare, [1, 6, 6]),
         (cnn(&mut rng), [3, 13, 11]),
+        // Sums of the first layer themselves show its padding.
+        (vec![Layer::Conv([1, 1, 3, 3, 3, 1, 1], rng.ints(27, 9))], [3, 5, 4]),
     ];
     for (i, (layers, [c, h, w])) in cases.into_iter().enumerate() {
         let path = dir.path().join(format!("net{i}.esp"));
         std::fs::write(&path, file(&layers, 0.0)).unwrap();
-        let said = ImportOptions { input: (i == 3).then_some([h, w, c]), ..ImportOptions::default() };
+        let said = ImportOptions { input: (i >= 3).then_some([h, w, c]), ..ImportOptions::default() };
         let imported = import(&path, &said).unwrap();
         assert_eq!((imported.format, imported.graph.meta.name.clone()), ("espresso", format!("net{i}")));
         assert_eq!(imported.graph.ty(0).shape.elements(), c * h * w);

@@ -123,7 +123,8 @@ fn builtin(
 #[test]
 fn functions_of_one_number() {
     let input = [-4.0, -1.5, -0.5, 0.0, 0.5, 2.5, 7.0f32];
-    let all: [(u8, Table, fn(f32) -> f32); 14] = [
+    type Case = (u8, Table, fn(f32) -> f32);
+    let all: [Case; 14] = [
         (8, vec![], f32::floor),
         (14, vec![], |x| 1.0 / (1.0 + (-x).exp())),
         (19, vec![], |x| x.max(0.0)),
@@ -179,7 +180,9 @@ fn functions_of_a_value_and_a_constant() {
 #[test]
 fn comparisons_choose() {
     // x >= 1 ? [5, 6] : -1
-    for (code, want) in [(62, [-1.0, 6.0, 5.0, -1.0]), (61, [-1.0, -1.0, 5.0, -1.0]), (58, [5.0, -1.0, -1.0, 6.0])] {
+    for (code, want) in
+        [(62, [-1.0, 6.0, 5.0, -1.0]), (61, [-1.0, -1.0, 5.0, -1.0]), (58, [5.0, -1.0, -1.0, 6.0])]
+    {
         let mut network = Network::new();
         let x = network.tensor(&[1, 2, 1, 2], F32);
         let one = network.floats(&[], &[1.0]);
@@ -188,7 +191,9 @@ fn comparisons_choose() {
         let out = network.tensor(&[1, 2, 1, 2], F32);
         network.op(Code::Builtin(code), &[x, one], &[truth], vec![], vec![]);
         network.op(Code::Builtin(123), &[truth, yes, no], &[out], vec![], vec![]);
-        assert_eq!(run(&network, &[0.0, 1.0, 2.0, -3.0]), want, "op {code}");
+        for (got, want) in run(&network, &[0.0, 1.0, 2.0, -3.0]).iter().zip(want) {
+            assert!((got - want).abs() < 1e-5, "op {code}: {got}, not {want}");
+        }
     }
 }
 
@@ -248,7 +253,10 @@ fn elements_are_moved() {
     let mirrored = [1.0, 0.0, 1.0, 2.0, 4.0, 3.0, 4.0, 5.0];
     assert_eq!(moved(100, &[1, 2, 4, 1], vec![Byte(0)], &pads(&[0, 0, 0, 0, 1, 0, 0, 0])), mirrored);
     assert_eq!(moved(39, &[1, 3, 2, 1], vec![], &[(&[4], &[0, 2, 1, 3])]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-    assert_eq!(moved(65, &[1, 1, 2, 1], vec![], &[(&[4], &[0, 1, 1, 0]), (&[4], &[1, 1, -1, 1])]), [4.0, 5.0]);
+    assert_eq!(
+        moved(65, &[1, 1, 2, 1], vec![], &[(&[4], &[0, 1, 1, 0]), (&[4], &[1, 1, -1, 1])]),
+        [4.0, 5.0]
+    );
     let [begin, end, steps] = [[0, 1, 0, 0], [1, 2, 0, 1], [1, 1, 2, 1]];
     let every_second = [(&[4][..], &begin[..]), (&[4], &end), (&[4], &steps)];
     // The end of the third axis is masked; the second goes away.
@@ -276,7 +284,7 @@ fn elements_are_moved() {
 fn shapes_are_computed_from_shapes() {
     let mut network = Network::new();
     let x = network.tensor(&[1, 2, 1, 2], F32);
-    let [zero, one, all] = [[0], [1], [-1]].map(|v| network.ints(&[1], &v));
+    let [zero, one] = [[0], [1]].map(|v| network.ints(&[1], &v));
     let rest = network.ints(&[], &[-1]);
     let (shape, batch) = (network.tensor(&[4], I32), network.tensor(&[], I32));
     let (target, flat) = (network.tensor(&[2], I32), network.tensor(&[1, 4], F32));
@@ -289,7 +297,6 @@ fn shapes_are_computed_from_shapes() {
     network.op(Code::Builtin(22), &[x, target], &[flat], vec![], vec![]);
     network.op(Code::Builtin(9), &[flat, weights, -1], &[out], vec![], vec![]);
     assert_eq!(run(&network, &[1.0, 10.0, 100.0, 1000.0]), [4321.0]);
-    let _ = all;
 }
 
 #[test]
@@ -305,6 +312,24 @@ fn quantised_layers_round_to_codes() {
     assert_eq!(run(&network, &[127.0]), [30.0, -26.0]);
     let notes = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().notes;
     assert!(notes.iter().any(|n| n.contains("0.5 * (c - 1)")), "{notes:?}");
+}
+
+#[test]
+fn quantised_values_keep_their_channels_apart() {
+    // Slopes of each channel, and a function that falls and rises, on 256 codes.
+    let quantised = |code, constants: fn(&mut Network) -> Vec<i32>| {
+        let mut network = Network::new();
+        let x = network.quantised(&[1, 1, 1, 2], 0.5, 0);
+        let mut inputs = vec![x];
+        inputs.extend(constants(&mut network));
+        let out = network.quantised(&[1, 1, 1, 2], 0.25, 0);
+        network.op(Code::Builtin(code), &inputs, &[out], vec![], vec![]);
+        run(&network, &[-4.0, -5.0])
+    };
+    assert_eq!(quantised(54, |n| vec![n.floats(&[1, 1, 2], &[0.5, -1.0])]), [-4.0, 10.0]);
+    assert_eq!(quantised(18, |n| vec![n.floats(&[2], &[1.0, 3.0])]), [-8.0, -30.0]);
+    // x * (x + 3) / 6 of -2 and -2.5 is -1/3 and -0.2083.
+    assert_eq!(quantised(117, |_| vec![]), [-1.0, -1.0]);
 }
 
 /// `LceQuantize`, an op on bits, and `LceDequantize` if that puts out bits.
@@ -416,9 +441,60 @@ fn words_of_lce_hold_32_channels() {
 }
 
 #[test]
+fn groups_of_lce_are_whole_words() {
+    let options = [
+        ("channels_in", 64),
+        ("dilation_height_factor", 1),
+        ("dilation_width_factor", 1),
+        ("fused_activation_function", 0),
+        ("pad_values", 0),
+        ("padding", 1),
+        ("stride_height", 1),
+        ("stride_width", 1),
+    ];
+    let constants = |n: &mut Network| {
+        vec![n.ints(&[2, 1, 1, 1], &[1, 0]), n.floats(&[2], &[1.0, 1.0]), n.floats(&[2], &[0.0, 0.0]), -1]
+    };
+    let network = on_bits("LceBconv2d", [1, 1, 1, 64], [1, 1, 1, 2], constants, &options, Some(F32));
+    let mut x = [1.0; 64];
+    assert_eq!(run(&network, &x), [30.0, 32.0]);
+    x[32..36].fill(-1.0);
+    assert_eq!(run(&network, &x), [30.0, 24.0]);
+    x[0] = -1.0;
+    assert_eq!(run(&network, &x), [32.0, 24.0]);
+}
+
+/// What Larq's `DoReFa` quantiser becomes: rounded thirds of the range from 0 to 1.
+#[test]
+fn rounded_activations_run_on_bits() {
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 1, 1, 3], F32);
+    let [one, three, third] = [1.0, 3.0, 1.0 / 3.0].map(|v| network.floats(&[], &[v]));
+    let filter = network.floats(&[1, 1, 1, 3], &[0.5, -0.5, 0.5]);
+    let [a, b, c, d, e] = [(); 5].map(|()| network.tensor(&[1, 1, 1, 3], F32));
+    let out = network.tensor(&[1, 1, 1, 1], F32);
+    network.op(Code::Builtin(57), &[x, one], &[a], vec![], vec![]);
+    network.op(Code::Builtin(19), &[a], &[b], vec![], vec![]);
+    network.op(Code::Builtin(18), &[b, three], &[c], vec![], vec![]);
+    network.op(Code::Builtin(116), &[c], &[d], vec![], vec![]);
+    network.op(Code::Builtin(18), &[d, third], &[e], vec![], vec![]);
+    network.op(Code::Builtin(3), &[e, filter, -1], &[out], vec![Byte(1), Int(1), Int(1)], vec![]);
+    // 1/2 is 3/2 thirds, which is rounded to 2; 1/6 is half a third, which is rounded to 0.
+    let got = run(&network, &[0.5, 2.0, 1.0 / 6.0]);
+    assert!((got[0] - (2.0 / 3.0 - 1.0) / 2.0).abs() < 1e-6, "{got:?}");
+    let graph = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().graph;
+    assert!(graph.nodes.iter().any(|n| matches!(n.op, Op::BConv2d(_))), "{:?}", graph.nodes);
+}
+
+#[test]
 fn bits_are_pooled_without_the_border() {
-    let options =
-        [("filter_height", 1), ("filter_width", 2), ("padding", 0), ("stride_height", 1), ("stride_width", 1)];
+    let options = [
+        ("filter_height", 1),
+        ("filter_width", 2),
+        ("padding", 0),
+        ("stride_height", 1),
+        ("stride_width", 1),
+    ];
     let network = on_bits("LceBMaxPool2d", [1, 1, 3, 1], [1, 1, 3, 1], |_| vec![], &options, None);
     assert_eq!(run(&network, &[-1.0, -2.0, 0.0]), [-1.0, 1.0, 1.0]);
     assert_eq!(run(&network, &[1.0, -2.0, -3.0]), [1.0, -1.0, -1.0]);

@@ -8,11 +8,15 @@ mod tflite_file;
 use counting::peak;
 use onebit::import::ImportOptions;
 use onebit::import::tflite::read;
-use tflite_file::Field::{Byte, Int};
-use tflite_file::{Code, F32, I32, Network, flexbuffer};
+use std::sync::{Mutex, PoisonError};
+use tflite_file::Field::{Byte, Float, Int};
+use tflite_file::{BOOL, Code, F32, I32, Network, flexbuffer};
 
-/// Bytes that a file of some kilobytes may take: a map of the largest size that is read, once.
-const MOST: usize = 200 << 20;
+/// Bytes that a file of two kilobytes may take: sizes that are changed by a bit or two ask for some more than it has.
+const MOST: usize = 1 << 20;
+
+/// Memory is counted for all threads, so tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A convolution, one on bits, a pool, a quantised dense layer: every table that is read.
 fn network() -> Vec<u8> {
@@ -59,6 +63,7 @@ fn check(file: &[u8]) -> bool {
 
 #[test]
 fn damage_is_refused_or_harmless() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let file = network();
     assert!(check(&file), "{:?}", read(&file, "hostile.tflite", &ImportOptions::default()).err());
     for length in 0..file.len() {
@@ -74,4 +79,35 @@ fn damage_is_refused_or_harmless() {
         }
     }
     eprintln!("{} bytes, at most {worst} in use", file.len());
+}
+
+/// Small files that ask for much: layers of many channels, one upon the other, from a shape in four bytes.
+#[test]
+fn shapes_do_not_ask_for_memory() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let most = 400 << 20;
+    let refused = |shape: &[i32], quantised: bool| {
+        let mut n = Network::new();
+        let mut x = if quantised { n.quantised(shape, 1.0, 0) } else { n.tensor(shape, F32) };
+        for _ in 0..100 {
+            let next = if quantised { n.quantised(shape, 0.5, 0) } else { n.tensor(shape, F32) };
+            n.op(Code::Builtin(98), &[x], &[next], vec![Float(0.5)], vec![]);
+            x = next;
+        }
+        let (result, bytes) =
+            peak(|| read(&n.file(), "hostile.tflite", &ImportOptions::default()).map(|_| ()));
+        assert!(bytes < most, "{shape:?}: {bytes} bytes");
+        result.unwrap_err().to_string()
+    };
+    assert!(refused(&[1, 1 << 24], false).contains("far larger than the file"));
+    assert!(refused(&[1, 1 << 20], true).contains("too long"));
+    for shape in [
+        [1, i32::MAX, i32::MAX, i32::MAX],
+        [1, 0, 1, 1],
+        [1, 1 << 13, 1 << 12, 1],
+        [1, -1, 1, 1],
+        [i32::from(BOOL), 1, 1, 1],
+    ] {
+        refused(&shape, false);
+    }
 }

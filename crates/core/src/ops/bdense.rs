@@ -12,6 +12,7 @@ use crate::types::{DType, Shape};
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct BDense {
     /// Output format, as in [`BConv2d::output`].
     pub output: DType,

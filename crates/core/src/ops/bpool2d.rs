@@ -11,9 +11,9 @@ use crate::types::{Encoding, Quant, Shape};
 /// Attributes. The constant `flips` marks the channels that take the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct BPool2d {
     /// The sliding window.
-    #[cfg_attr(feature = "serde", serde(flatten))]
     pub window: Window,
 }
 

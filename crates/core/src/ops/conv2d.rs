@@ -15,9 +15,9 @@ use super::Window;
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Conv2d {
     /// The sliding window.
-    #[cfg_attr(feature = "serde", serde(flatten))]
     pub window: Window,
     /// Groups of channels.
     pub groups: usize,

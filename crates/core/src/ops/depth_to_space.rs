@@ -7,6 +7,7 @@ use crate::types::Shape;
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct DepthToSpace {
     /// Rows, columns of a block.
     pub block: [usize; 2],

@@ -19,6 +19,7 @@ pub enum PadMode {
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Pad {
     /// Top, left, bottom, right.
     pub pad: [usize; 4],

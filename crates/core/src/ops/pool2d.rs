@@ -20,11 +20,11 @@ pub enum PoolKind {
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Pool2d {
     /// Which reduction.
     pub kind: PoolKind,
     /// The sliding window.
-    #[cfg_attr(feature = "serde", serde(flatten))]
     pub window: Window,
     /// An average counts the padding as zeros.
     pub count_pad: bool,

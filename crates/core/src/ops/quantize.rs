@@ -51,6 +51,7 @@ impl Rounding {
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Quantize {
     /// Multiplied first.
     pub scale: f32,

@@ -6,6 +6,7 @@ use crate::types::Shape;
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Reshape {
     /// New shape.
     pub shape: Shape,

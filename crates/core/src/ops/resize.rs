@@ -43,6 +43,7 @@ pub enum ResizeMode {
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Resize {
     /// Rows, columns of the output.
     pub size: [usize; 2],

@@ -6,6 +6,7 @@ use crate::types::Shape;
 /// Attributes, each for height, width and channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Slice {
     /// First element.
     pub from: [usize; 3],

@@ -12,6 +12,7 @@ use crate::types::{Encoding, Quant};
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Threshold {
     /// Output format, bit-packed.
     pub output: crate::types::DType,

@@ -6,6 +6,7 @@ use crate::types::Shape;
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Transpose {
     /// Axis `i` of the output is axis `order[i]` of the input; 0, 1, 2 are height, width, channels.
     pub order: [usize; 3],

@@ -7,6 +7,7 @@ use crate::types::Shape;
 /// Output rows: `(h + top + bottom - dilation * (kernel - 1) - 1) / stride + 1`; columns likewise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Window {
     /// Rows, columns.
     pub kernel: [usize; 2],

@@ -71,7 +71,9 @@ pub fn length(start: &[u8]) -> Result<usize, String> {
 }
 
 /// Bytes of an element, and how it is read.
-fn element(descr: &str) -> Result<(usize, fn(&[u8]) -> f32), String> {
+type Element = (usize, fn(&[u8]) -> f32);
+
+fn element(descr: &str) -> Result<Element, String> {
     Ok(match descr {
         "<f4" => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
         "<f8" => (8, |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32),

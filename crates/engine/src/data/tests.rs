@@ -237,7 +237,7 @@ mod npy {
             (file(1, &header("<f4", "False", "(4611686018427387905,)"), &[0; 4]), "does not match"),
             (file(1, &header(">f4", "False", "(2, 2)"), &[0; 16]), "astype"),
             (file(1, &header("<c8", "False", "(2,)"), &[0; 16]), "astype"),
-            (file(1, &header("|O", "False", "(2,)"), &[0; 16]), "astype"),
+            (file(1, &header("|O", "False", "(2,)"), &[0; 16]), "pickled"),
             (
                 file(1, "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", &[0; 4]),
                 "structured",

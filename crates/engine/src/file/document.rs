@@ -97,15 +97,37 @@ impl Entry {
     /// # Errors
     /// Says what is wrong.
     pub fn op(&self) -> Result<Op, String> {
-        let op: Op = serde_json::from_value(Value::Object(self.op.clone()))
-            .map_err(|e| format!("is described wrongly: {e}"))?;
-        // Serde ignores keys that an op does not have, and rounds numbers beyond f32 to infinity.
-        let known = attributes(&op)?;
-        match self.op.keys().find(|key| !known.contains_key(*key)) {
-            Some(key) => Err(format!("has the unknown attribute '{key}' ({})", op.name())),
-            None => Ok(op),
-        }
+        serde_json::from_value(nested(self.op.clone())).map_err(|e| format!("is described wrongly: {e}"))
     }
+}
+
+/// Attributes of a window, which stand among those of its op.
+const WINDOW: [&str; 4] = ["kernel", "stride", "dilation", "pad"];
+
+/// `name` alone, or with fields in a map of its own: how serde writes a variant of an enum.
+fn variant(name: Value, fields: Map<String, Value>) -> Value {
+    match name {
+        Value::String(name) if !fields.is_empty() => Value::Object(Map::from_iter([(name, fields.into())])),
+        name => name,
+    }
+}
+
+/// An op as core's types have it, with windows and functions in maps of their own.
+fn nested(mut flat: Map<String, Value>) -> Value {
+    let name = flat.remove("op").unwrap_or_default();
+    if let Some(function) = flat.remove("function") {
+        let function = variant(function, flat);
+        return match name {
+            Value::String(name) => Value::Object(Map::from_iter([(name, function)])),
+            name => name,
+        };
+    }
+    if flat.contains_key(WINDOW[0]) {
+        let window = WINDOW.iter().filter_map(|key| Some(((*key).into(), flat.remove(*key)?)));
+        let window: Map<String, Value> = window.collect();
+        flat.insert("window".into(), window.into());
+    }
+    variant(name, flat)
 }
 
 /// The key `op` and the attributes of an op. Floats become doubles of the same value, so that every JSON
@@ -114,12 +136,34 @@ impl Entry {
 /// # Errors
 /// When a number is not finite.
 pub(super) fn attributes(op: &Op) -> Result<Map<String, Value>, String> {
-    match serde_json::to_value(op) {
-        Ok(Value::Object(map)) => match map.iter().find(|(_, v)| v.is_null()) {
-            Some((key, _)) => Err(format!("has a '{key}' that is not finite")),
-            None => Ok(map),
-        },
-        other => Err(format!("cannot be written as JSON: {other:?}")),
+    let mut flat = Map::new();
+    flatten("op", serde_json::to_value(op).map_err(|e| e.to_string())?, &mut flat);
+    match flat.iter().find(|(_, v)| v.is_null()) {
+        Some((key, _)) => Err(format!("has a '{key}' that is not finite")),
+        None => Ok(flat),
+    }
+}
+
+/// The opposite of [`nested`]: puts the name of an op or function under `key`, and its attributes beside it.
+fn flatten(key: &str, value: Value, flat: &mut Map<String, Value>) {
+    let Value::Object(variant) = value else {
+        flat.insert(key.into(), value);
+        return;
+    };
+    for (name, content) in variant {
+        let holds_function = key == "op" && name == "activation";
+        flat.insert(key.into(), name.into());
+        match content {
+            Value::Object(fields) if !holds_function => {
+                for (field, value) in fields {
+                    match value {
+                        Value::Object(window) => flat.extend(window),
+                        value => drop(flat.insert(field, value)),
+                    }
+                }
+            }
+            function => flatten("function", function, flat),
+        }
     }
 }
 

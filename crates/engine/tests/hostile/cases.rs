@@ -384,8 +384,8 @@ fn network() -> Vec<Case> {
             d.node(0).as_object_mut().unwrap().remove("op");
         }),
         edited("op-a-number", "layer 'sign' is described wrongly", |d| d.node(0)["op"] = json!(7)),
-        edited("attribute-unknown", "unknown attribute 'threads'", |d| d.node(0)["threads"] = json!(8)),
-        edited("attribute-of-another-op", "unknown attribute 'groups'", |d| d.node(1)["groups"] = json!(1)),
+        edited("attribute-unknown", "unknown field `threads`", |d| d.node(0)["threads"] = json!(8)),
+        edited("attribute-of-another-op", "unknown field `groups`", |d| d.node(1)["groups"] = json!(1)),
         edited("attribute-missing", "missing field `zero`", |d| {
             d.node(0).as_object_mut().unwrap().remove("zero");
         }),

@@ -26,9 +26,9 @@ use crate::types::DType;
 /// Attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct BConv2d {
     /// The sliding window.
-    #[cfg_attr(feature = "serde", serde(flatten))]
     pub window: Window,
     /// Groups of channels.
     pub groups: usize,

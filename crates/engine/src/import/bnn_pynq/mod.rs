@@ -162,6 +162,9 @@ impl Network {
     /// The input, and its preparation: bits for LFC, signed bytes for CNV.
     fn new(cnv: bool, path: &Path, options: &ImportOptions) -> Result<Self> {
         let shape = if cnv { Shape::new(32, 32, 3) } else { Shape::new(28, 28, 1) };
+        if build::input_shape(options)?.is_some_and(|s| s != shape) {
+            return Err(Error::Input(format!("the network takes pictures of {shape} only")));
+        }
         let folder = build::file_name(path);
         let input = Preprocessing {
             layout: Layout::Nchw,

@@ -295,6 +295,16 @@ impl Lowerer {
         Ok(plain.then_some(value))
     }
 
+    /// `x` without what is known of its levels, for functions that would make many uneven ones of them.
+    ///
+    /// # Errors
+    /// As [`Lowerer::float`].
+    pub fn floats(&mut self, name: &str, x: Var) -> Result<Var> {
+        let x = self.unpadded(name, x)?;
+        let value = self.float(name, &x)?;
+        Ok(self.with(&x, Form::Float(Float::new(value))))
+    }
+
     /// `x` as floats.
     ///
     /// # Errors

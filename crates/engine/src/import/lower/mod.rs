@@ -115,11 +115,11 @@ impl Channels {
 }
 
 impl Lowerer {
-    /// A graph with one input of floats, whose axes after the batch are `dims`.
+    /// A graph with one input of floats or bytes, whose axes after the batch are `dims`.
     ///
     /// # Errors
     /// When there are more than three axes, or their lengths are impossible.
-    pub fn new(dims: &[usize], channels: Channels, meta: Meta) -> Result<(Self, Var)> {
+    pub fn new(dims: &[usize], channels: Channels, dtype: DType, meta: Meta) -> Result<(Self, Var)> {
         if dims.is_empty() || dims.len() > 3 {
             return Err(Error::Model(format!(
                 "its input has {} axes after the batch; networks of 1 to 3 are imported",
@@ -132,13 +132,20 @@ impl Lowerer {
             shape[group[0]] = *d;
         }
         let lowerer = Lowerer {
-            graph: Graph::new(ValueType::new(Shape::from(shape), DType::F32), meta),
+            graph: Graph::new(ValueType::new(Shape::from(shape), dtype), meta),
             affines: HashMap::new(),
+        };
+        let form = match dtype.quant() {
+            None => Form::Float(Float::new(Graph::INPUT)),
+            Some(q) => {
+                let table = vec![(0..q.levels()).map(|i| q.value_of_level(i) as f32).collect()];
+                Form::Levels(Levels::packed(Graph::INPUT, table))
+            }
         };
         let var = Var {
             dims: dims.to_vec(),
             groups: dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect(),
-            form: Form::Float(Float::new(Graph::INPUT)),
+            form,
             padding: None,
         };
         Ok((lowerer, var))

@@ -13,6 +13,7 @@ use crate::import::build::{self, choose_classes, preprocessing};
 use crate::import::lower::{Channels, Lowerer, Var};
 use crate::import::{ImportOptions, Imported, Importer};
 use crate::meta::{Layout, Meta};
+use onebit_core::types::DType;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -109,7 +110,12 @@ fn import(
     let source = format!("{} of {}", if qonnx { "QONNX" } else { "ONNX" }, model.producer);
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let meta = Meta { name: build::name(options, &stem), source, ..Meta::default() };
-    let (lowerer, var) = Lowerer::new(&dims, channels, meta)?;
+    let dtype = match input.elem_type {
+        2 => DType::U8,
+        3 => DType::I8,
+        _ => DType::F32,
+    };
+    let (lowerer, var) = Lowerer::new(&dims, channels, dtype, meta)?;
     let shape = lowerer.graph().ty(graph::Graph::INPUT).shape;
     let values = HashMap::from([(input.name, Wire::Var(var))]);
     let (bytes, budget) = (model.bytes, Budget::default());

@@ -23,7 +23,7 @@ pub fn window(
     dilation: [i32; 2],
     padding: u8,
 ) -> Result<Window> {
-    let &[h, w, _] = live.var.dims.as_slice() else {
+    let &[h @ 1..=usize::MAX, w @ 1..=usize::MAX, _] = live.var.dims.as_slice() else {
         return Err(node.error(format!("needs a map of one image, but gets the shape {:?}", live.shape())));
     };
     let positive = |v: [i32; 2]| match v.map(usize::try_from) {
@@ -56,6 +56,22 @@ pub fn activated(network: &mut Network<'_>, node: &Node<'_>, value: Value, code:
     applied(network, node, value, f)
 }
 
+/// Weights in input 1. Where they are quantised and the map is not, the source quantises the map while it runs.
+fn weights(network: &mut Network<'_>, node: &Node<'_>) -> Result<Array> {
+    let array = network.constant(node, 1, "weights")?;
+    let is_float = |i: usize| match node.optional(i) {
+        Some(index) => network.model.tensor(index).map(|t| t.quantization.is_none()),
+        None => Ok(false),
+    };
+    if is_float(0)? && !is_float(1)? {
+        network.note(
+            "Layers with quantised weights and float values are computed in floats; TensorFlow Lite rounds their values \
+             to bytes.",
+        );
+    }
+    Ok(array)
+}
+
 /// Bias in input `i`, if there is one.
 fn bias(network: &mut Network<'_>, node: &Node<'_>, i: usize) -> Result<Option<Vec<f32>>> {
     match node.optional(i) {
@@ -74,7 +90,7 @@ fn four(node: &Node<'_>, filter: &Array) -> Result<([usize; 4], [i32; 2])> {
 /// Filter `[out][rows][columns][in / groups]`.
 pub fn conv(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let live = network.live(node, 0)?;
-    let array = network.constant(node, 1, "filter")?;
+    let array = weights(network, node)?;
     let ([rows, _, _, per_group], kernel) = four(node, &array)?;
     let o = &node.op.options;
     let (stride, dilation) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(5, 1)?, o.int(4, 1)?]);
@@ -92,14 +108,14 @@ pub fn conv(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
 /// Filter `[1][rows][columns][out]`; output channel `o` reads input channel `o / multiplier`.
 pub fn depthwise(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let live = network.live(node, 0)?;
-    let array = network.constant(node, 1, "filter")?;
+    let array = weights(network, node)?;
     let ([_, height, width, rows], kernel) = four(node, &array)?;
     let o = &node.op.options;
     let (stride, dilation) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(6, 1)?, o.int(5, 1)?]);
     let window = window(node, &live, kernel, stride, dilation, o.choice(0)?)?;
-    let taps = height * width;
+    let taps = height.saturating_mul(width);
     let by_tap = array.to_f32();
-    if by_tap.len() != taps * rows {
+    if by_tap.len() != taps.saturating_mul(rows) {
         return Err(node.error(format!("has a filter of shape {:?}, whose first axis is not 1", array.shape)));
     }
     let values =
@@ -154,7 +170,7 @@ pub fn transposed(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
 /// Weights `[out][in]`; all axes of the input but those that fill `in` are one.
 pub fn dense(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let mut live = network.live(node, 0)?;
-    let array = network.constant(node, 1, "weights")?;
+    let array = weights(network, node)?;
     let &[rows, cols] = array.shape.as_slice() else {
         return Err(node.error(format!("has weights of shape {:?}", array.shape)));
     };

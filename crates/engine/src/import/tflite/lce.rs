@@ -194,7 +194,10 @@ fn unpacked(
     let all_words = channels.div_ceil(WORD);
     let groups = all_words.checked_div(row_words).ok_or_else(wrong)?;
     // A group begins with a word.
-    if groups * row_words != all_words || groups == 0 || (groups > 1 && channels % (groups * WORD) != 0) {
+    if groups * row_words != all_words
+        || groups == 0
+        || (groups > 1 && !channels.is_multiple_of(groups * WORD))
+    {
         return Err(wrong());
     }
     let per_group = channels / groups;

@@ -8,14 +8,19 @@ use crate::import::array::{Array, Elements};
 use crate::import::lower::unary::{Quantizer, Round, Unary};
 use crate::import::lower::{Channels, Lowerer, Var};
 use crate::import::{ImportOptions, build};
-use crate::meta::{Layout, Meta};
-use onebit_core::types::Shape;
+use crate::meta::{Layout, Meta, Preprocessing};
+use onebit_core::types::{DType, Shape};
 use std::collections::HashMap;
 
 /// Most elements of the input. Work and memory of the translation grow with them, whatever the size of the file.
 const MAX_ELEMENTS: usize = 1 << 24;
 /// Elements of constants that may be read for each byte of the file: bits are eight elements, a few layers share them.
 const ELEMENTS_PER_BYTE: usize = 16;
+/// Bytes that the layers may take for each byte of the file, and in any case.
+const LAYERS_PER_BYTE: usize = 64;
+const LAYERS_ANYWAY: usize = 64 << 20;
+/// Longest axis of a value that is rounded to codes: each of its channels gets 255 thresholds.
+const MAX_QUANTISED: usize = 1 << 16;
 
 /// What a tensor has become.
 #[derive(Clone, Debug)]
@@ -99,6 +104,8 @@ pub struct Network<'a> {
     values: HashMap<usize, Value>,
     /// Elements of constants that may still be read.
     allowance: usize,
+    /// Layers whose bytes were counted, and the bytes that further ones may take.
+    counted: (usize, usize),
     notes: Vec<String>,
 }
 
@@ -126,6 +133,9 @@ impl<'a> Network<'a> {
             let text = format!("is an input of the impossible shape {dims:?}; convert it with fixed shapes");
             return Err(Error::layer(tensor.name, text));
         }
+        // Codes of uint8 are pixels.
+        let bytes_in = tensor.format == Format::U8;
+        let dtype = if bytes_in { DType::U8 } else { DType::F32 };
         let mut notes = Vec::new();
         let shape = match *dims {
             [h, w, c] => Shape::new(h, w, c),
@@ -135,13 +145,17 @@ impl<'a> Network<'a> {
         let meta = Meta {
             name: build::name(options, stem),
             source: format!("TensorFlow Lite network {file_name}"),
-            input: build::preprocessing(options, shape, Layout::Nhwc, &mut notes)?,
+            input: match bytes_in {
+                true => Preprocessing { resize: build::resize(options, shape), ..Preprocessing::default() },
+                false => build::preprocessing(options, shape, Layout::Nhwc, &mut notes)?,
+            },
             ..Meta::default()
         };
-        let (mut lowerer, mut var) = Lowerer::new(dims, Channels::Last, meta)?;
+        let (mut lowerer, mut var) = Lowerer::new(dims, Channels::Last, dtype, meta)?;
         let mut kind = Kind::Real;
         if let Some((lowest, highest)) = codes(&tensor)? {
-            for f in [Unary::Clip(lowest, highest), Unary::Round(Round::HalfEven)] {
+            let steps = [Unary::Clip(lowest, highest), Unary::Round(Round::HalfEven)];
+            for f in steps.into_iter().filter(|_| !bytes_in) {
                 var = lowerer.unary("input_codes", var, f)?;
             }
             kind = Kind::Codes;
@@ -149,7 +163,8 @@ impl<'a> Network<'a> {
         }
         let allowance = bytes.saturating_mul(ELEMENTS_PER_BYTE).saturating_add(1 << 16);
         let values = HashMap::from([(input, Value::Live(Live { var, batch, kind }))]);
-        Ok(Network { model, lowerer, values, allowance, notes })
+        let counted = (0, bytes.saturating_mul(LAYERS_PER_BYTE).saturating_add(LAYERS_ANYWAY));
+        Ok(Network { model, lowerer, values, allowance, counted, notes })
     }
 
     /// Applies an op.
@@ -172,6 +187,20 @@ impl<'a> Network<'a> {
             let value = self.rounded(&node, value, index)?;
             self.values.insert(index, value);
         }
+        self.count(&node)
+    }
+
+    /// Counts the bytes of new layers: shapes and ops that take few bytes in a file could ask for any number of them.
+    fn count(&mut self, node: &Node<'_>) -> Result<()> {
+        let nodes = &self.lowerer.graph().nodes;
+        let new = nodes.get(self.counted.0..).unwrap_or_default();
+        let bytes: usize = new.iter().flat_map(|n| n.params.each().map(|(_, t)| t.bytes())).sum();
+        self.counted = match self.counted.1.checked_sub(bytes) {
+            Some(rest) => (nodes.len(), rest),
+            None => {
+                return Err(node.error("needs constants that are far larger than the file; convert it again"));
+            }
+        };
         Ok(())
     }
 
@@ -236,6 +265,13 @@ impl<'a> Network<'a> {
         let mut graph = self.lowerer.finish(live.var, Channels::Last)?;
         build::choose_classes(&mut graph, options)?;
         Ok((graph, self.notes))
+    }
+
+    /// Something that the user should know, once.
+    pub(super) fn note(&mut self, text: &str) {
+        if !self.notes.iter().any(|note| note == text) {
+            self.notes.push(text.into());
+        }
     }
 
     /// Counts elements that are about to be read.
@@ -322,6 +358,11 @@ impl<'a> Network<'a> {
         let Some((lowest, highest)) = codes(&tensor)?.filter(|_| live.kind == Kind::Real) else {
             return Ok(Value::Live(live));
         };
+        if live.var.dims.iter().any(|d| *d > MAX_QUANTISED) {
+            return Err(
+                node.error(format!("is quantised and has the shape {:?}, which is too long", live.shape()))
+            );
+        }
         let (scale, zero) = single(&tensor)?;
         let steps = [
             Unary::Div(scale),

@@ -1,7 +1,7 @@
 //! Built-in ops of single elements.
 
 use super::layers::activated;
-use super::network::{Live, Network, Node, Value};
+use super::network::{Kind, Live, Network, Node, Value};
 use super::schema::Format;
 use crate::error::Result;
 use crate::import::array::{Array, Elements};
@@ -27,7 +27,7 @@ pub fn translate(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Va
         "LESS_EQUAL" => truth(Compare::LessOrEqual),
         _ => return one(network, node),
     };
-    let (a, b) = (network.real(node, 0)?, network.real(node, 1)?);
+    let (a, b) = (floats(network, node, 0)?, floats(network, node, 1)?);
     let result = combined(network, node, two.0, a, b)?;
     let activation = if two.1 { node.op.options.choice(0)? } else { 0 };
     activated(network, node, result, activation).map(Some)
@@ -64,6 +64,19 @@ fn one(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Value>> {
     };
     let x = network.real(node, 0)?;
     steps.into_iter().try_fold(x, |x, f| applied(network, node, x, f)).map(Some)
+}
+
+/// Input `i` as real numbers. Those of codes are floats from here on: what differs between channels or rises and falls
+/// would make uneven levels of 256 codes.
+fn floats(network: &mut Network<'_>, node: &Node<'_>, i: usize) -> Result<Value> {
+    let codes = matches!(network.stored(node, i)?, Value::Live(live) if live.kind == Kind::Codes);
+    match network.real(node, i)? {
+        Value::Live(live) if codes => {
+            let var = network.lowerer.floats(&node.name, live.var.clone())?;
+            Ok(Value::Live(live.with(var)))
+        }
+        value => Ok(value),
+    }
 }
 
 /// A function of one number, of every element.
@@ -131,7 +144,7 @@ fn cast(network: &Network<'_>, node: &Node<'_>) -> Result<Vec<Unary>> {
 
 /// `x * min(max(x + 3, 0), 6) / 6`.
 fn hard_swish(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
-    let x = network.real(node, 0)?;
+    let x = floats(network, node, 0)?;
     let mut gate = x.clone();
     for f in [Unary::Add(3.0), Unary::Clip(0.0, 6.0)] {
         gate = applied(network, node, gate, f)?;
@@ -143,7 +156,7 @@ fn hard_swish(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
 /// `condition ? a : b`, as a sum of which one part is 0.
 fn select(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let condition = network.real(node, 0)?;
-    let (a, b) = (network.real(node, 1)?, network.real(node, 2)?);
+    let (a, b) = (floats(network, node, 1)?, floats(network, node, 2)?);
     let otherwise = applied(network, node, condition.clone(), Unary::SubFrom(1.0))?;
     let a = combined(network, node, Binary::Mul, condition, a)?;
     let b = combined(network, node, Binary::Mul, otherwise, b)?;

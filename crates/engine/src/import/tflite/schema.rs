@@ -13,7 +13,7 @@ const MAX_AXES: usize = 8;
 const MAX_VALUES: usize = 1024;
 /// Most ops of a network.
 const MAX_OPS: usize = 1 << 14;
-/// Most characters of a name that are kept.
+/// Most bytes of a name that are kept.
 const MAX_NAME: usize = 200;
 
 /// Names of the built-in ops by their number.
@@ -185,12 +185,16 @@ impl<'a> Model<'a> {
     }
 }
 
-/// A name without what would make a message unreadable.
+/// A name without what would make a message unreadable or is too long for the name of a layer.
 fn short(name: Cow<'_, str>) -> Cow<'_, str> {
-    match name.len() > MAX_NAME || name.contains(char::is_control) {
-        true => name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect::<String>().into(),
-        false => name,
+    if name.len() <= MAX_NAME && !name.contains(char::is_control) {
+        return name;
     }
+    let mut short: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    while short.len() > MAX_NAME {
+        short.pop();
+    }
+    short.into()
 }
 
 /// An op: its name, tensors and options.
