@@ -85,6 +85,8 @@ pub struct Lowerer {
     graph: Graph,
     /// Affine nodes over accumulators: what they read, and their constants.
     affines: HashMap<usize, (usize, Affine)>,
+    /// Values that are another one repeated along axes of length 1.
+    repeats: HashMap<usize, Var>,
 }
 
 /// `(x - center) * scale + bias` for each channel.
@@ -134,6 +136,7 @@ impl Lowerer {
         let lowerer = Lowerer {
             graph: Graph::new(ValueType::new(Shape::from(shape), dtype), meta),
             affines: HashMap::new(),
+            repeats: HashMap::new(),
         };
         let form = match dtype.quant() {
             None => Form::Float(Float::new(Graph::INPUT)),

@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::evaluate::evaluate_within;
+use super::moves::Split;
 use super::proto::{self, Dim, Graph, Node, Tensor, ValueInfo};
 use super::rewrite::{Aliases, uses};
 use super::tensors::External;
@@ -46,6 +47,8 @@ pub(super) enum Wire {
     Constant(Rc<Array>),
     /// Known when the network runs.
     Var(Var),
+    /// The same with more axes than a map has, until a reshape joins some of them again.
+    Split(Rc<Split>),
 }
 
 /// The state of the walk.
@@ -269,7 +272,7 @@ impl<'a> Walk<'a> {
             .map(|w| match w {
                 None => Some(None),
                 Some(Wire::Constant(a)) => Some(Some(a.clone())),
-                Some(Wire::Var(_)) => None,
+                Some(Wire::Var(_) | Wire::Split(_)) => None,
             })
             .collect();
         let Some(constants) = constants else { return self.operator(node, wires) };

@@ -9,6 +9,16 @@ use crate::import::lower::{Channels, Var};
 use onebit_core::ops::{Coordinates, Resize, ResizeMode};
 use std::rc::Rc;
 
+/// A value whose axes are split into more than a map has.
+#[derive(Clone)]
+pub(super) struct Split {
+    x: Var,
+    /// Lengths of the axes after the batch that `x` is split into.
+    pub dims: Vec<usize>,
+    /// In which order they come now.
+    order: Vec<usize>,
+}
+
 impl Walk<'_> {
     /// Operators that are not in the table of `operator`.
     pub(super) fn moves(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
@@ -25,8 +35,10 @@ impl Walk<'_> {
             "Size" => return constant(Array::ints(vec![self.shape(&inputs.var(0)?).iter().product()])),
             "Split" => return self.split(inputs),
             "Transpose" => {
-                let x = inputs.var(0)?;
-                let rank = x.dims.len() as i64;
+                let rank = match inputs.get(0) {
+                    Some(Wire::Split(split)) => split.dims.len(),
+                    _ => inputs.var(0)?.dims.len(),
+                } as i64;
                 let reversed: Vec<i64> = (0..=rank).rev().collect();
                 let order = node.ints("perm")?.unwrap_or(&reversed);
                 let mut seen: Vec<i64> = order.to_vec();
@@ -37,9 +49,13 @@ impl Walk<'_> {
                     );
                 }
                 let order: Vec<usize> = order[1..].iter().map(|a| *a as usize - 1).collect();
-                self.lowerer.transposed(x, &order)
+                if let Some(Wire::Split(split)) = inputs.get(0) {
+                    let order = order.iter().map(|i| split.order[*i]).collect();
+                    return Ok(vec![Wire::Split(Rc::new(Split { order, ..Split::clone(split) }))]);
+                }
+                self.lowerer.transposed(inputs.var(0)?, &order)
             }
-            "Reshape" => self.reshape(inputs)?,
+            "Reshape" => return self.reshape(inputs),
             "Flatten" => {
                 let x = inputs.var(0)?;
                 match node.int("axis", 1)? {
@@ -90,12 +106,19 @@ impl Walk<'_> {
                 let x = inputs.var(0)?;
                 let shape = inputs.ints(1, "shape")?.unwrap_or_default();
                 let own = self.shape(&x);
-                let larger =
-                    shape.iter().rev().zip(own.iter().rev()).any(|(to, from)| *to != 1 && to != from);
-                if larger || shape.len() > own.len() {
-                    return Err(inputs.error("repeats a value, which is not supported"));
+                let longer = shape.len().checked_sub(own.len());
+                if longer.is_some_and(|axes| axes > 0 || shape[0] != 1 && shape[0] != own[0]) {
+                    return Err(inputs.error(format!("repeats samples: {own:?} becomes {shape:?}")));
                 }
-                x
+                let mut dims = x.dims.clone();
+                for (to, d) in shape.iter().rev().zip(dims.iter_mut().rev()) {
+                    match usize::try_from(*to) {
+                        Ok(to) if *d == 1 && (1..=1 << 16).contains(&to) => *d = to,
+                        Ok(to) if to == 1 || to == *d => {}
+                        _ => return Err(inputs.error(format!("cannot make {own:?} to {shape:?}"))),
+                    }
+                }
+                self.lowerer.repeated(name, x, dims)?
             }
             "Slice" => self.slice(inputs)?,
             "Gather" => {
@@ -135,10 +158,17 @@ impl Walk<'_> {
         std::iter::once(self.batch).chain(x.dims.iter().copied()).map(|d| d as i64).collect()
     }
 
-    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
-        let x = inputs.var(0)?;
+    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
+        let split = match inputs.get(0) {
+            Some(Wire::Split(split)) => Split::clone(split),
+            _ => {
+                let x = inputs.var(0)?;
+                Split { dims: x.dims.clone(), order: (0..x.dims.len()).collect(), x }
+            }
+        };
+        let now: Vec<usize> = split.order.iter().map(|i| split.dims[*i]).collect();
         let wanted = inputs.ints(1, "shape")?.ok_or_else(|| inputs.error("has no shape"))?;
-        let own = self.shape(&x);
+        let own: Vec<i64> = std::iter::once(self.batch).chain(now).map(|d| d as i64).collect();
         let keeps_zero = inputs.node.int("allowzero", 0)? == 0;
         let mut dims = Vec::with_capacity(wanted.len());
         for (i, d) in wanted.iter().enumerate() {
@@ -166,10 +196,53 @@ impl Walk<'_> {
                 return Err(inputs.error(format!("moves elements between samples: {own:?} becomes {dims:?}")));
             }
         };
-        if rest.iter().product::<usize>() != x.dims.iter().product::<usize>() {
+        let elements = |dims: &[usize]| dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if elements(&rest) != elements(&split.dims) {
             return Err(impossible());
         }
-        self.lowerer.reshaped(inputs.node.label(), x, rest)
+        if split.order.is_sorted() && rest.iter().filter(|d| **d > 1).count() > 3 {
+            let order = (0..rest.len()).collect();
+            return Ok(vec![Wire::Split(Rc::new(Split { x: split.x, dims: rest, order }))]);
+        }
+        Ok(vec![Wire::Var(self.joined(inputs, split, rest)?)])
+    }
+
+    /// A value that was split, with other axes again.
+    fn joined(&mut self, inputs: &Inputs<'_>, split: Split, dims: Vec<usize>) -> Result<Var> {
+        let (name, Split { x, dims: parts, order }) = (inputs.node.label(), split);
+        if order.is_sorted() {
+            return self.lowerer.reshaped(name, x, dims);
+        }
+        // Channel shuffle: the channels are split in two, which change places.
+        if let ([outer, inner, rest @ ..], [1, 0, ..]) = (parts.as_slice(), order.as_slice())
+            && order[2..].is_sorted()
+            && dims == x.dims
+            && x.dims.len() == 3
+            && rest == &x.dims[1..]
+        {
+            return self.lowerer.shuffled(name, x, *outer, *inner);
+        }
+        // Axes that stay side by side count as one.
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let mut last = None;
+        for i in &order {
+            match runs.last_mut() {
+                Some((_, n)) if last.is_some_and(|l: usize| l + 1 == *i) => *n *= parts[*i],
+                _ => runs.push((*i, parts[*i])),
+            }
+            last = Some(*i);
+        }
+        runs.retain(|(_, n)| *n > 1);
+        if runs.len() > 3 {
+            return Err(inputs.error(format!("would need a map of {} axes; maps have three", runs.len())));
+        }
+        let mut sorted = runs.clone();
+        sorted.sort_unstable();
+        let place = |run: &(usize, usize)| sorted.iter().position(|s| s == run).unwrap_or(0);
+        let order: Vec<usize> = runs.iter().map(place).collect();
+        let x = self.lowerer.reshaped(name, x, sorted.iter().map(|s| s.1).collect())?;
+        let x = self.lowerer.transposed(x, &order);
+        self.lowerer.reshaped(name, x, dims)
     }
 
     fn slice(&mut self, inputs: &Inputs<'_>) -> Result<Var> {

@@ -35,6 +35,10 @@ impl Inputs<'_> {
             Some(Wire::Constant(_)) => {
                 Err(self.error(format!("has a constant as input {i}, which is not supported")))
             }
+            Some(Wire::Split(split)) => {
+                let axes = split.dims.len();
+                Err(self.error(format!("would need a map of {axes} axes; maps have three")))
+            }
             None => Err(self.error(format!("has no input {i}"))),
         }
     }
@@ -42,7 +46,7 @@ impl Inputs<'_> {
     pub fn constant(&self, i: usize) -> Result<Option<Rc<Array>>> {
         match self.get(i) {
             Some(Wire::Constant(a)) => Ok(Some(a.clone())),
-            Some(Wire::Var(_)) => {
+            Some(Wire::Var(_) | Wire::Split(_)) => {
                 let text = "computes its input {i} from the network's input, which is not supported";
                 Err(self.error(text.replace("{i}", &i.to_string())))
             }
@@ -145,7 +149,7 @@ impl<'a> Walk<'a> {
         }
         match left {
             Wire::Var(v) => Ok(v),
-            Wire::Constant(_) => Err(lacking()),
+            _ => Err(lacking()),
         }
     }
 
@@ -160,12 +164,19 @@ impl<'a> Walk<'a> {
         if let (Some(a), Some(b)) = (uniform(1), uniform(2)) {
             return self.lowerer.unary(name, condition, Unary::Choose(a, b));
         }
+        for (i, x_if_true) in [(1, true), (2, false)] {
+            if let (Some(Wire::Var(x)), Some(c)) = (inputs.get(i), uniform(3 - i))
+                && let Some(f) = self.lowerer.clipped(&condition, x, c, x_if_true)
+            {
+                return self.lowerer.unary(name, x.clone(), f);
+            }
+        }
         // a * condition + b * (1 - condition): one of the products is a zero.
         let other = self.lowerer.unary(name, condition.clone(), Unary::Choose(0.0, 1.0))?;
         let mut part = |i: usize, gate: Var| match inputs.get(i) {
             Some(Wire::Constant(c)) => self.lowerer.with_constant(name, Binary::Mul, gate, c, false),
             Some(Wire::Var(v)) => self.lowerer.binary(name, Binary::Mul, v.clone(), gate),
-            None => Err(inputs.error("lacks an input")),
+            _ => Err(inputs.error("lacks an input")),
         };
         let (a, b) = (part(1, condition)?, part(2, other)?);
         self.lowerer.binary(name, Binary::Add, a, b)
