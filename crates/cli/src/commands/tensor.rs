@@ -73,15 +73,21 @@ fn order(sample: &[usize], shape: Shape, layout: Layout) -> Option<Layout> {
         Layout::Nchw => Layout::Nhwc,
     };
     let Shape { h, w, c } = shape;
+    // A network along one axis has one row, which its framework has not.
+    let is = |order: Layout| match order {
+        Layout::Nchw if h == 1 && sample == [c, w] => true,
+        Layout::Nhwc if h == 1 && sample == [w, c] => true,
+        order => sample == full(shape, order),
+    };
     let elements = sample.iter().try_fold(1usize, |n, s| n.checked_mul(*s))?;
     if elements != shape.elements() {
         None
     } else if shape.pixels() == 1 || (c == 1 && sample == [h, w]) {
         // The axes of a vector do not matter, and one channel is the same in both orders.
         Some(Layout::Nhwc)
-    } else if sample == full(shape, layout) || sample == [shape.elements()] {
+    } else if is(layout) || sample == [shape.elements()] {
         Some(layout)
-    } else if sample == full(shape, other) {
+    } else if is(other) {
         Some(other)
     } else {
         None
@@ -138,6 +144,10 @@ mod tests {
         assert_eq!(reading(&[7, 3, 4, 5], rgb, Nchw), Some((7, Nchw)));
         assert_eq!(reading(&[7, 4, 5, 3], rgb, Nchw), Some((7, Nhwc)));
         assert_eq!(reading(&[7, 3, 4, 5], rgb, Nhwc), Some((7, Nchw)));
+        let signal = [1, 101, 40];
+        assert_eq!(reading(&[7, 40, 101], signal, Nchw), Some((7, Nchw)));
+        assert_eq!(reading(&[7, 101, 40], signal, Nchw), Some((7, Nhwc)));
+        assert_eq!(reading(&[40, 101], signal, Nchw), Some((1, Nchw)));
         assert_eq!(reading(&[4, 5, 3], rgb, Nhwc), Some((1, Nhwc)));
         assert_eq!(reading(&[3, 4, 5], rgb, Nhwc), Some((1, Nchw)));
         assert_eq!(reading(&[7, 60], rgb, Nchw), Some((7, Nchw)));
