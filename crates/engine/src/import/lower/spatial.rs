@@ -1,13 +1,14 @@
 //! Pools, concatenation, resizing, and what looks at all channels of a pixel.
 
 use super::levels::Levels;
-use super::{Channels, Float, Form, Lowerer, Var};
+use super::unary::Unary;
+use super::{Binary, Channels, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{
-    BPool2d, Conv2d, Coordinates, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize,
-    ResizeMode, Transpose, Window,
+    Activation, BPool2d, Conv2d, Coordinates, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape,
+    Resize, ResizeMode, Transpose, Window,
 };
 use onebit_core::types::Shape;
 
@@ -207,15 +208,7 @@ impl Lowerer {
     /// # Errors
     /// When the axis is not there.
     pub fn along(&mut self, name: &str, x: Var, axis: usize, op: Op, keep: bool) -> Result<Var> {
-        let rank = x.dims.len();
-        if axis >= rank || rank > 3 {
-            return Err(Error::layer(name, "works along an axis that its value does not have"));
-        }
-        let mut groups = Channels::Last.groups(rank);
-        let last = groups.remove(rank - 1);
-        groups.insert(axis, last);
-        let x = self.unpadded(name, x)?;
-        let x = self.arranged(name, x, &groups)?;
+        let x = self.with_channels(name, x, axis)?;
         let value = self.float(name, &x)?;
         let value = self.add(name, op, &[value], Params::default())?;
         let Var { mut dims, mut groups, .. } = x;
@@ -231,6 +224,37 @@ impl Lowerer {
             }
         }
         Ok(Var { dims, groups, form, padding: None })
+    }
+
+    /// `x` with `axis` where channels lie.
+    fn with_channels(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
+        let rank = x.dims.len();
+        if axis >= rank || rank > 3 {
+            return Err(Error::layer(name, "works along an axis that its value does not have"));
+        }
+        let mut groups = Channels::Last.groups(rank);
+        let last = groups.remove(rank - 1);
+        groups.insert(axis, last);
+        let x = self.unpadded(name, x)?;
+        self.arranged(name, x, &groups)
+    }
+
+    /// `x - log(sum(exp(x)))` along an axis, also where `exp` is too small for a float.
+    ///
+    /// # Errors
+    /// As [`Lowerer::along`].
+    pub fn log_softmax(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
+        let x = self.with_channels(name, x, axis)?;
+        let length = x.dims[axis];
+        let soft = self.along(name, x.clone(), axis, Op::Softmax, true)?;
+        // x - log(softmax) is the same number at each place; the mean of it, weighted with what is not too small to tell.
+        let log = self.unary(name, soft.clone(), Unary::Max(f32::MIN_POSITIVE))?;
+        let log = self.unary(name, log, Unary::Activation(Activation::Log))?;
+        let sums = self.binary(name, Binary::Sub, x.clone(), log)?;
+        let weighted = self.binary(name, Binary::Mul, soft, sums)?;
+        let mean = self.mean(name, weighted, &[axis], true)?;
+        let sum = self.unary(name, mean, Unary::Mul(length as f32))?;
+        self.binary(name, Binary::Sub, x, sum)
     }
 
     /// The largest number over axes, counted from the first after the batch.
@@ -264,8 +288,15 @@ impl Lowerer {
     ///
     /// # Errors
     /// When the block does not divide the channels.
-    pub fn depth_to_space(&mut self, name: &str, x: Var, block: usize, channel_first: bool) -> Result<Var> {
-        let x = self.as_map(name, x, Channels::First)?;
+    pub fn depth_to_space(
+        &mut self,
+        name: &str,
+        x: Var,
+        channels: Channels,
+        block: usize,
+        channel_first: bool,
+    ) -> Result<Var> {
+        let x = self.as_map(name, x, channels)?;
         let x = self.unpadded(name, x)?;
         let (rank, map) = (x.dims.len(), self.map_of(&x));
         let blocks = block.checked_mul(block).filter(|b| *b > 0 && map.c % b == 0 && rank == 3);
@@ -281,7 +312,29 @@ impl Lowerer {
         }
         let op = Op::DepthToSpace(DepthToSpace { block: [block; 2] });
         let value = self.add(name, op, &[value], Params::default())?;
-        Ok(self.map_var(value, rank, Channels::First))
+        Ok(self.map_var(value, rank, channels))
+    }
+
+    /// Blocks of pixels become channels, in the order (row, column, channel) of the block.
+    ///
+    /// # Errors
+    /// When the block does not divide rows and columns.
+    pub fn space_to_depth(&mut self, name: &str, x: Var, channels: Channels, block: usize) -> Result<Var> {
+        let axes = if channels == Channels::First { [1, 2, 0] } else { [0, 1, 2] };
+        let whole = |axis: usize| block > 0 && x.dims[axis] % block == 0;
+        if x.dims.len() != 3 || !whole(axes[0]) || !whole(axes[1]) {
+            return Err(Error::layer(name, format!("cannot take blocks of {block} pixels of {:?}", x.dims)));
+        }
+        let places = (0..block).flat_map(|row| (0..block).map(move |column| [row, column]));
+        let every = |[row, column]: [usize; 2]| {
+            let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+            for (from, axis) in [(row, axes[0]), (column, axes[1])] {
+                parts[axis] = (from, x.dims[axis] / block, block);
+            }
+            self.sliced(name, x.clone(), &parts)
+        };
+        let parts = places.map(every).collect::<Result<Vec<Var>>>()?;
+        self.concat(name, parts, axes[2])
     }
 
     /// Rows and columns around a map that repeat its border (`edge`) or mirror what is next to it.

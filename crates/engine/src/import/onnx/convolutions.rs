@@ -311,10 +311,9 @@ impl Walk<'_> {
         if self.opset < 13 && x.dims[axis + 1..].iter().any(|d| *d > 1) {
             return Err(inputs.error("runs over several axes together, which is not supported"));
         }
-        let y = self.lowerer.along(node.label(), x, axis, Op::Softmax, true)?;
         match node.op {
-            "LogSoftmax" => self.lowerer.unary(node.label(), y, Unary::Activation(Activation::Log)),
-            _ => Ok(y),
+            "LogSoftmax" => self.lowerer.log_softmax(node.label(), x, axis),
+            _ => self.lowerer.along(node.label(), x, axis, Op::Softmax, true),
         }
     }
 }

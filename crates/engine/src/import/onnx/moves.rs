@@ -146,7 +146,11 @@ impl Walk<'_> {
                 let x = inputs.var(0)?;
                 let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
                 let columns_first = node.text("mode", "DCR")? == "CRD";
-                self.lowerer.depth_to_space(name, x, block, columns_first)?
+                self.lowerer.depth_to_space(name, x, Channels::First, block, columns_first)?
+            }
+            "SpaceToDepth" => {
+                let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
+                self.lowerer.space_to_depth(name, inputs.var(0)?, Channels::First, block)?
             }
             _ => return Err(inputs.error("is an operator that is not supported")),
         };
