@@ -15,7 +15,7 @@ struct Reading {
 }
 
 /// Network inputs of shape `shape` from an array, `[sample][h][w][c]`. Accepted are a batch and a single
-/// sample, in axis order `layout`, in the other order if only that fits, or flat.
+/// sample, in axis order `layout`, in the other order if only that fits, or flat. Axes of length 1 may be left out.
 ///
 /// # Errors
 /// Says which shapes would fit.
@@ -73,25 +73,25 @@ fn order(sample: &[usize], shape: Shape, layout: Layout) -> Option<Layout> {
         Layout::Nchw => Layout::Nhwc,
     };
     let Shape { h, w, c } = shape;
-    // A network along one axis has one row, which its framework has not.
-    let is = |order: Layout| match order {
-        Layout::Nchw if h == 1 && sample == [c, w] => true,
-        Layout::Nhwc if h == 1 && sample == [w, c] => true,
-        order => sample == full(shape, order),
-    };
     let elements = sample.iter().try_fold(1usize, |n, s| n.checked_mul(*s))?;
     if elements != shape.elements() {
         None
     } else if shape.pixels() == 1 || (c == 1 && sample == [h, w]) {
         // The axes of a vector do not matter, and one channel is the same in both orders.
         Some(Layout::Nhwc)
-    } else if is(layout) || sample == [shape.elements()] {
+    } else if same(sample, &full(shape, layout)) || sample == [shape.elements()] {
         Some(layout)
-    } else if is(other) {
+    } else if same(sample, &full(shape, other)) {
         Some(other)
     } else {
         None
     }
+}
+
+/// Whether two lists of axes are the same but for those of length 1.
+fn same(a: &[usize], b: &[usize]) -> bool {
+    let long = |axes: &[usize]| axes.iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();
+    long(a) == long(b)
 }
 
 fn full(shape: Shape, layout: Layout) -> [usize; 3] {

@@ -25,11 +25,9 @@ impl<'a> Aliases<'a> {
         constants.extend(graph.nodes.iter().filter(|n| n.op == "Constant").flat_map(|n| n.outputs.first()));
         let mut known: HashMap<(&str, &str, String), &str> = HashMap::new();
         for node in &graph.nodes {
-            let (Some(out), true) = (node.outputs.first(), matches!(node.domain, "" | "ai.onnx")) else {
-                continue;
-            };
+            let Some(out) = node.outputs.first() else { continue };
             let same = match (node.op, node.inputs.as_slice()) {
-                ("Identity" | "Dropout", [x, ..]) => Some(aliases.resolve(x)),
+                ("Identity" | "Dropout" | "DebugMarker", [x, ..]) => Some(aliases.resolve(x)),
                 ("Add", [x, y]) => {
                     aliases.cancelled(&producer, x, y).or_else(|| aliases.cancelled(&producer, y, x))
                 }

@@ -112,9 +112,9 @@ pub struct Network<'a> {
 impl<'a> Network<'a> {
     /// The input, for a file of `bytes` bytes.
     pub fn new(model: &'a Model<'a>, bytes: usize, file_name: &str, options: &ImportOptions) -> Result<Self> {
-        let (&[input], &[_]) = (model.inputs.as_slice(), model.outputs.as_slice()) else {
+        let (&[input], [_, others @ ..]) = (model.inputs.as_slice(), model.outputs.as_slice()) else {
             return Err(Error::Model(format!(
-                "has {} inputs and {} outputs; networks of one of each are imported: cut it before converting",
+                "has {} inputs and {} outputs; networks of one input are imported: cut it before converting",
                 model.inputs.len(),
                 model.outputs.len()
             )));
@@ -137,6 +137,10 @@ impl<'a> Network<'a> {
         let bytes_in = tensor.format == Format::U8;
         let dtype = if bytes_in { DType::U8 } else { DType::F32 };
         let mut notes = Vec::new();
+        if !others.is_empty() {
+            let (n, name) = (others.len() + 1, model.tensor(model.outputs[0])?.name);
+            notes.push(format!("The source has {n} outputs; the first, '{name}', is used."));
+        }
         let shape = match *dims {
             [h, w, c] => Shape::new(h, w, c),
             _ => Shape::vector(elements.unwrap_or(1)),
@@ -219,8 +223,9 @@ impl<'a> Network<'a> {
             "TRANSPOSE_CONV" => layers::transposed(self, node).map(one),
             "FULLY_CONNECTED" => layers::dense(self, node).map(one),
             "AVERAGE_POOL_2D" | "MAX_POOL_2D" => layers::pool(self, node).map(one),
-            "MEAN" => layers::mean(self, node).map(one),
-            "SOFTMAX" => layers::softmax(self, node).map(one),
+            "BATCH_MATMUL" => layers::matmul(self, node).map(one),
+            "MEAN" | "SUM" | "REDUCE_MAX" | "REDUCE_MIN" => layers::reduce(self, node).map(one),
+            "SOFTMAX" | "LOG_SOFTMAX" => layers::softmax(self, node).map(one),
             "ARG_MAX" => layers::argmax(self, node).map(one),
             "RESIZE_NEAREST_NEIGHBOR" | "RESIZE_BILINEAR" => layers::resize(self, node).map(one),
             "SHAPE" => shapes::shape(self, node).map(one),
@@ -231,7 +236,9 @@ impl<'a> Network<'a> {
             "PAD" | "PADV2" | "MIRROR_PAD" => shapes::pad(self, node).map(one),
             "SLICE" => shapes::slice(self, node).map(one),
             "STRIDED_SLICE" => shapes::strided_slice(self, node).map(one),
-            "SPLIT" => shapes::split(self, node),
+            "DEPTH_TO_SPACE" | "SPACE_TO_DEPTH" => shapes::blocks(self, node).map(one),
+            "SPLIT" | "SPLIT_V" => shapes::split(self, node),
+            "UNPACK" => shapes::unpack(self, node),
             "CONCATENATION" => shapes::concat(self, node).map(one),
             "PACK" => shapes::pack(self, node).map(one),
             _ => match pointwise::translate(self, node)? {

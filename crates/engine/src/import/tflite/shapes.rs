@@ -3,6 +3,7 @@
 use super::network::{Live, Network, Node, Value};
 use crate::error::Result;
 use crate::import::array::{Array, Elements};
+use crate::import::lower::Channels;
 
 /// Integers as a constant.
 fn ints(values: Vec<i64>) -> Value {
@@ -235,27 +236,77 @@ pub fn strided_slice(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value
     cut(network, node, x, &parts)
 }
 
-/// Equal parts along an axis; the axis is input 0.
+/// Parts along an axis: equal ones (`SPLIT`: the axis is input 0), or those of the sizes in input 1 (`SPLIT_V`).
 pub fn split(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
-    let live = network.live(node, 1)?;
-    let axis = match network.ints(node, 0, "axis")?.as_slice() {
+    let sized = node.op.name == "SPLIT_V";
+    let live = network.live(node, if sized { 0 } else { 1 })?;
+    let axis = match network.ints(node, if sized { 2 } else { 0 }, "axis")?.as_slice() {
         [axis] => live.axis(node, *axis)?,
         _ => None,
     };
     let axis = axis.ok_or_else(|| node.error("splits the batch axis"))?;
     let (length, count) = (live.var.dims[axis], node.op.outputs.len());
-    if count == 0 || length % count != 0 {
-        return Err(node.error(format!("cannot split {length} into {count} equal parts")));
+    let sizes = match sized {
+        true => network.ints(node, 1, "sizes")?,
+        false => vec![length.checked_div(count).unwrap_or(0) as i64; count],
+    };
+    let refuse = || node.error(format!("cannot split {length} into {count} parts of {sizes:?}"));
+    let known = sizes.iter().filter(|s| **s != -1).try_fold(0i64, |n, s| n.checked_add(*s));
+    let open = known.and_then(|n| (length as i64).checked_sub(n)).ok_or_else(refuse)?;
+    let size = |s: &i64| usize::try_from(if *s == -1 { open } else { *s }).ok().filter(|s| *s > 0);
+    let fits = |sizes: &Vec<usize>| {
+        sizes.len() == count && sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) == Some(length)
+    };
+    let sizes: Option<Vec<usize>> = sizes.iter().map(size).collect();
+    let sizes = sizes.filter(fits).ok_or_else(refuse)?;
+    parts(network, node, &live, axis, &sizes)
+}
+
+/// Parts of these sizes, which fill the axis.
+fn parts(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    live: &Live,
+    axis: usize,
+    sizes: &[usize],
+) -> Result<Vec<Value>> {
+    let mut from = 0;
+    let part = |size: &usize| {
+        let mut parts: Vec<(usize, usize, usize)> = live.var.dims.iter().map(|d| (0, *d, 1)).collect();
+        parts[axis] = (from, *size, 1);
+        from += size;
+        let var = network.lowerer.sliced(&node.name, live.var.clone(), &parts)?;
+        Ok(Value::Live(live.with(var)))
+    };
+    sizes.iter().map(part).collect()
+}
+
+/// Each element of an axis, without it.
+pub fn unpack(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
+    let live = network.live(node, 0)?;
+    let axis = live.axis(node, i64::from(node.op.options.int(1, 0)?))?;
+    let axis = axis.ok_or_else(|| node.error("takes the batch apart"))?;
+    let sizes = vec![1; live.var.dims[axis]];
+    if sizes.len() != node.op.outputs.len() {
+        return Err(node.error(format!("makes {} values of {}", node.op.outputs.len(), sizes.len())));
     }
-    let size = length / count;
-    (0..count)
-        .map(|i| {
-            let mut parts: Vec<(usize, usize, usize)> = live.var.dims.iter().map(|d| (0, *d, 1)).collect();
-            parts[axis] = (i * size, size, 1);
-            let var = network.lowerer.sliced(&node.name, live.var.clone(), &parts)?;
-            Ok(Value::Live(live.with(var)))
-        })
-        .collect()
+    let single = |value| match value {
+        Value::Live(live) => Value::Live(live.with(live.var.clone().without(&[axis]))),
+        constant => constant,
+    };
+    Ok(parts(network, node, &live, axis, &sizes)?.into_iter().map(single).collect())
+}
+
+/// Channels become blocks of pixels, or the other way round.
+pub fn blocks(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+    let live = network.live(node, 0)?;
+    let block = usize::try_from(node.op.options.int(0, 0)?).unwrap_or(0);
+    let (lowerer, name, var) = (&mut network.lowerer, &node.name, live.var.clone());
+    let var = match node.op.name.as_ref() {
+        "DEPTH_TO_SPACE" => lowerer.depth_to_space(name, var, Channels::Last, block, false)?,
+        _ => lowerer.space_to_depth(name, var, Channels::Last, block)?,
+    };
+    Ok(Value::Live(live.with(var)))
 }
 
 /// Values side by side along an axis.
