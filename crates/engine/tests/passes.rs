@@ -20,6 +20,11 @@ fn random_graph(rng: &mut Rng) -> Graph {
         v = random_layer(&mut g, rng, v, &format!("l{layer}"));
         // A residual connection whenever an earlier float value still fits.
         if g.ty(v).dtype == DType::F32 {
+            if rng.below(8) == 0 && v > 0 {
+                let same = g.nodes[v - 1].clone();
+                let again = g.add("again", same.op, &same.inputs, same.params).unwrap();
+                v = g.add("both", Op::Max, &[v, again], Params::default()).unwrap();
+            }
             match shortcut.filter(|s| g.ty(*s) == g.ty(v)) {
                 Some(s) if rng.below(2) == 0 => {
                     let op = [Op::Add, Op::Add, Op::Max, Op::Min][rng.below(4)];
@@ -63,6 +68,13 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
         DType::I32 => match rng.below(4) {
             0 => (Op::Sign(Sign { zero: Zero::Positive }), Params::default()),
             1 => (max_pool(), Params::default()),
+            2 => {
+                // A sign that is 0 at one number, which accumulators reach or do not.
+                let at = rng.below(20) as i32 - 10;
+                let thresholds = Some(Tensor::i32_matrix(c, 2, [at, at + 1].repeat(c)));
+                let output = DType::Bits(Quant::TERNARY);
+                (Op::Threshold(Threshold { output }), Params { thresholds, ..Default::default() })
+            }
             _ => (Op::Affine, affine(rng, c)),
         },
         DType::F32 => match rng.below(12) {

@@ -57,7 +57,11 @@ impl Levels {
     fn map(&self, rows: usize, f: impl Fn(usize, f32) -> f32) -> Levels {
         let rows = rows.max(self.table.len());
         let row = |r: usize| self.table[r.min(self.table.len() - 1)].iter().map(|v| f(r, *v)).collect();
-        Levels { source: self.source.clone(), table: (0..rows).map(row).collect() }.merged()
+        let mut table: Vec<Vec<f32>> = (0..rows).map(row).collect();
+        if table.windows(2).all(|p| p[0] == p[1]) {
+            table.truncate(1);
+        }
+        Levels { source: self.source.clone(), table }.merged()
     }
     /// Levels next to each other that are the same number are one.
     fn merged(mut self) -> Self {
