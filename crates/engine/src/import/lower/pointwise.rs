@@ -319,6 +319,8 @@ impl Lowerer {
     /// When shapes do not go together, or no op computes it.
     pub fn binary(&mut self, name: &str, f: Binary, a: Var, b: Var) -> Result<Var> {
         let (a, b) = (self.unpadded(name, a)?, self.unpadded(name, b)?);
+        let b = self.unrepeated(b, &a);
+        let a = if f == Binary::Div || a.dims != b.dims { a } else { self.unrepeated(a, &b) };
         if let (Form::Levels(la), Form::Levels(lb)) = (&a.form, &b.form)
             && a.groups == b.groups
             && let Some(form) = self.joined_levels(la, lb, |x, y| f.apply(x, y))

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{
-    Activation, BPool2d, Conv2d, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize,
-    Transpose, Window,
+    Activation, BPool2d, Conv2d, Coordinates, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize,
+    ResizeMode, Transpose, Window,
 };
 use onebit_core::types::Shape;
 
@@ -130,6 +130,79 @@ impl Lowerer {
         Ok(self.map_var(value, rank, channels))
     }
 
+    /// `x` with axes of length 1 repeated to the lengths `dims`, which are as many as those of `x`.
+    ///
+    /// # Errors
+    /// When there are more than three axes.
+    pub fn repeated(&mut self, name: &str, x: Var, dims: Vec<usize>) -> Result<Var> {
+        if x.dims == dims {
+            return Ok(x);
+        }
+        let x = self.unpadded(name, x)?;
+        let source = self.as_map(name, x, Channels::First)?;
+        let from = self.map_of(&source);
+        let mut to = [from.h, from.w, from.c];
+        for (d, group) in dims.iter().zip(Channels::First.groups(dims.len())) {
+            to[group[0]] = *d;
+        }
+        let [h, w, c] = to;
+        let mut value = self.float(name, &source)?;
+        if (h, w) != (from.h, from.w) {
+            let (mode, coordinates) = (ResizeMode::NearestFloor, Coordinates::Asymmetric);
+            let op = Op::Resize(Resize { size: [h, w], mode, coordinates });
+            value = self.add(name, op, &[value], Params::default())?;
+        }
+        if c != from.c {
+            let op = Op::Conv2d(Conv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0.0 });
+            let weight = Some(Tensor::f32_matrix(c, 1, vec![1.0; c]));
+            value = self.add(name, op, &[value], Params { weight, ..Params::default() })?;
+        }
+        self.repeats.insert(value, source);
+        Ok(self.map_var(value, dims.len(), Channels::First))
+    }
+
+    /// What `small` is a repetition of, where an op that takes it beside `large` repeats it by itself.
+    pub(super) fn unrepeated(&self, small: Var, large: &Var) -> Var {
+        match self.repeats.get(&small.value()).filter(|_| matches!(small.form, Form::Float(_))) {
+            Some(source) if small.dims == large.dims => {
+                let (from, to) = (self.map_of(source), self.map_of(large));
+                let one = from.pixels() == 1 && from.c == to.c;
+                let fits = one || from.c == 1 && (from.h, from.w) == (to.h, to.w) || from.elements() == 1;
+                if fits { source.clone() } else { small }
+            }
+            _ => small,
+        }
+    }
+
+    /// The channels in `outer` groups of `inner`, which become `inner` groups of `outer`: a channel shuffle.
+    ///
+    /// # Errors
+    /// When they are not as many.
+    pub fn shuffled(&mut self, name: &str, x: Var, outer: usize, inner: usize) -> Result<Var> {
+        let x = self.as_map(name, x, Channels::First)?;
+        let x = self.unpadded(name, x)?;
+        let (rank, map) = (x.dims.len(), self.map_of(&x));
+        if outer.checked_mul(inner) != Some(map.c) {
+            return Err(Error::layer(name, format!("has {} channels, not {outer} x {inner}", map.c)));
+        }
+        let value = self.float(name, &x)?;
+        let value = self.regrouped(name, value, map, [outer, inner])?;
+        Ok(self.map_var(value, rank, Channels::First))
+    }
+
+    /// The channels of `map` as `groups[0]` groups of `groups[1]`, groups last.
+    fn regrouped(&mut self, name: &str, mut value: usize, map: Shape, groups: [usize; 2]) -> Result<usize> {
+        let ops = [
+            Op::Reshape(Reshape { shape: Shape::new(map.pixels(), groups[0], groups[1]) }),
+            Op::Transpose(Transpose { order: [0, 2, 1] }),
+            Op::Reshape(Reshape { shape: map }),
+        ];
+        for op in ops {
+            value = self.add(name, op, &[value], Params::default())?;
+        }
+        Ok(value)
+    }
+
     /// An op of all numbers along one axis, which is moved to where channels lie: `softmax` or `argmax`.
     ///
     /// # Errors
@@ -235,15 +308,7 @@ impl Lowerer {
         })?;
         let mut value = self.float(name, &x)?;
         if channel_first && blocks < map.c {
-            let apart = Shape::new(map.pixels(), map.c / blocks, blocks);
-            let ops = [
-                Op::Reshape(Reshape { shape: apart }),
-                Op::Transpose(Transpose { order: [0, 2, 1] }),
-                Op::Reshape(Reshape { shape: map }),
-            ];
-            for op in ops {
-                value = self.add(name, op, &[value], Params::default())?;
-            }
+            value = self.regrouped(name, value, map, [map.c / blocks, blocks])?;
         }
         let op = Op::DepthToSpace(DepthToSpace { block: [block; 2] });
         let value = self.add(name, op, &[value], Params::default())?;

@@ -7,7 +7,7 @@ use crate::import::array::Array;
 use crate::import::build::BatchNorm;
 use crate::import::lower::unary::Unary;
 use crate::import::lower::{Channels, Filter, Pool, Var};
-use onebit_core::ops::{Activation, Op, PoolKind, Window};
+use onebit_core::ops::{Op, PoolKind, Window};
 
 /// How an operator says what its window is.
 struct Geometry {

@@ -5,7 +5,7 @@ use super::operators::Inputs;
 use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Channels, Var};
+use crate::import::lower::{Channels, Split, Var};
 use onebit_core::ops::{Coordinates, Resize, ResizeMode};
 use std::rc::Rc;
 
@@ -25,8 +25,10 @@ impl Walk<'_> {
             "Size" => return constant(Array::ints(vec![self.shape(&inputs.var(0)?).iter().product()])),
             "Split" => return self.split(inputs),
             "Transpose" => {
-                let x = inputs.var(0)?;
-                let rank = x.dims.len() as i64;
+                let rank = match inputs.get(0) {
+                    Some(Wire::Split(split)) => split.dims.len(),
+                    _ => inputs.var(0)?.dims.len(),
+                } as i64;
                 let reversed: Vec<i64> = (0..=rank).rev().collect();
                 let order = node.ints("perm")?.unwrap_or(&reversed);
                 let mut seen: Vec<i64> = order.to_vec();
@@ -37,9 +39,12 @@ impl Walk<'_> {
                     );
                 }
                 let order: Vec<usize> = order[1..].iter().map(|a| *a as usize - 1).collect();
-                self.lowerer.transposed(x, &order)
+                if let Some(Wire::Split(split)) = inputs.get(0) {
+                    return Ok(vec![Wire::Split(Rc::new(split.transposed(&order)))]);
+                }
+                self.lowerer.transposed(inputs.var(0)?, &order)
             }
-            "Reshape" => self.reshape(inputs)?,
+            "Reshape" => return self.reshape(inputs),
             "Flatten" => {
                 let x = inputs.var(0)?;
                 match node.int("axis", 1)? {
@@ -90,12 +95,19 @@ impl Walk<'_> {
                 let x = inputs.var(0)?;
                 let shape = inputs.ints(1, "shape")?.unwrap_or_default();
                 let own = self.shape(&x);
-                let larger =
-                    shape.iter().rev().zip(own.iter().rev()).any(|(to, from)| *to != 1 && to != from);
-                if larger || shape.len() > own.len() {
-                    return Err(inputs.error("repeats a value, which is not supported"));
+                let longer = shape.len().checked_sub(own.len());
+                if longer.is_some_and(|axes| axes > 0 || shape[0] != 1 && shape[0] != own[0]) {
+                    return Err(inputs.error(format!("repeats samples: {own:?} becomes {shape:?}")));
                 }
-                x
+                let mut dims = x.dims.clone();
+                for (to, d) in shape.iter().rev().zip(dims.iter_mut().rev()) {
+                    match usize::try_from(*to) {
+                        Ok(to) if *d == 1 && (1..=1 << 16).contains(&to) => *d = to,
+                        Ok(to) if to == 1 || to == *d => {}
+                        _ => return Err(inputs.error(format!("cannot make {own:?} to {shape:?}"))),
+                    }
+                }
+                self.lowerer.repeated(name, x, dims)?
             }
             "Slice" => self.slice(inputs)?,
             "Gather" => {
@@ -139,10 +151,21 @@ impl Walk<'_> {
         std::iter::once(self.batch).chain(x.dims.iter().copied()).map(|d| d as i64).collect()
     }
 
-    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
-        let x = inputs.var(0)?;
+    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
+        let split = match inputs.get(0) {
+            Some(Wire::Split(split)) => Split::clone(split),
+            _ => {
+                let x = inputs.var(0)?;
+                Split::of(x)
+            }
+        };
+        let own = std::iter::once(self.batch).chain(split.now()).map(|d| d as i64).collect();
+        self.reshaped(inputs, split, own)
+    }
+
+    /// A reshape of a value whose axes with the batch have the lengths `own`.
+    pub(super) fn reshaped(&mut self, inputs: &Inputs<'_>, split: Split, own: Vec<i64>) -> Result<Vec<Wire>> {
         let wanted = inputs.ints(1, "shape")?.ok_or_else(|| inputs.error("has no shape"))?;
-        let own = self.shape(&x);
         let keeps_zero = inputs.node.int("allowzero", 0)? == 0;
         let mut dims = Vec::with_capacity(wanted.len());
         for (i, d) in wanted.iter().enumerate() {
@@ -166,14 +189,23 @@ impl Walk<'_> {
         // A batch axis of fixed length 1 may be left out of a file whose batch is open, and the other way round.
         let rest: Vec<usize> = match dims.split_first() {
             Some((first, rest)) if *first == self.batch as i64 => rest.iter().map(|d| *d as usize).collect(),
-            _ => {
+            _ if self.batch > 1 || !(1..=3).contains(&dims.len()) || dims.iter().product::<i64>() != total => {
                 return Err(inputs.error(format!("moves elements between samples: {own:?} becomes {dims:?}")));
             }
+            _ => {
+                let rows = dims.iter().map(|d| *d as usize).collect();
+                return Ok(vec![Wire::Rows(self.lowerer.joined(inputs.node.label(), split, rows)?)]);
+            }
         };
-        if rest.iter().product::<usize>() != x.dims.iter().product::<usize>() {
+        let elements = |dims: &[usize]| dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if elements(&rest) != elements(&split.dims) {
             return Err(impossible());
         }
-        self.lowerer.reshaped(inputs.node.label(), x, rest)
+        if let Some(split) = split.further(&rest) {
+            return Ok(vec![Wire::Split(Rc::new(split))]);
+        }
+        let joined = self.lowerer.joined(inputs.node.label(), split, rest)?;
+        Ok(vec![Wire::Var(joined)])
     }
 
     fn slice(&mut self, inputs: &Inputs<'_>) -> Result<Var> {

@@ -16,7 +16,7 @@ impl<'a> Aliases<'a> {
     }
 
     /// Finds nodes whose result is one of their inputs: `Identity`, `Dropout`, and the straight-through estimator
-    /// `(a - b) + b`, which is how training code gives a step function the gradient of another one.
+    /// `(a - b) + b` or `a - (a - b)`, which is how training code gives a step function the gradient of another one.
     pub(super) fn of(graph: &Graph<'a>) -> Self {
         let producer: HashMap<&str, &Node<'a>> =
             graph.nodes.iter().filter_map(|n| Some((*n.outputs.first()?, n))).collect();
@@ -30,6 +30,7 @@ impl<'a> Aliases<'a> {
                 ("Add", [x, y]) => {
                     aliases.cancelled(&producer, x, y).or_else(|| aliases.cancelled(&producer, y, x))
                 }
+                ("Sub", [a, difference]) => aliases.subtracted(&producer, a, difference),
                 _ => None,
             };
             // Files whose nodes are out of order could make circles.
@@ -40,7 +41,7 @@ impl<'a> Aliases<'a> {
         aliases
     }
 
-    /// `a` for `(a - b) + b`.
+    /// `a` for `(a - b) + b`, and `b` for `(a - a) + b`.
     fn cancelled(
         &self,
         producer: &HashMap<&str, &Node<'a>>,
@@ -50,6 +51,23 @@ impl<'a> Aliases<'a> {
         let node = producer.get(self.resolve(difference)).filter(|n| n.op == "Sub")?;
         match node.inputs.as_slice() {
             [a, subtracted] if self.resolve(subtracted) == self.resolve(b) => Some(self.resolve(a)),
+            [a, subtracted] if self.resolve(subtracted) == self.resolve(a) => Some(self.resolve(b)),
+            _ => None,
+        }
+    }
+
+    /// `b` for `a - (a - b)`.
+    fn subtracted(
+        &self,
+        producer: &HashMap<&str, &Node<'a>>,
+        a: &'a str,
+        difference: &'a str,
+    ) -> Option<&'a str> {
+        // With a constant it is a computation of its own, such as `1 - (1 - x)`.
+        producer.get(self.resolve(a)).filter(|n| n.op != "Constant")?;
+        let node = producer.get(self.resolve(difference)).filter(|n| n.op == "Sub")?;
+        match node.inputs.as_slice() {
+            [other, b] if self.resolve(other) == self.resolve(a) => Some(self.resolve(b)),
             _ => None,
         }
     }
