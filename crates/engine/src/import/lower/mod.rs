@@ -15,6 +15,7 @@ mod levels;
 mod pointwise;
 mod products;
 mod spatial;
+mod split;
 pub mod unary;
 
 pub use layout::{Constant, Padding};
@@ -22,6 +23,7 @@ pub use levels::Levels;
 pub use pointwise::Binary;
 pub use products::Filter;
 pub use spatial::Pool;
+pub use split::Split;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;

@@ -5,19 +5,9 @@ use super::operators::Inputs;
 use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Channels, Var};
+use crate::import::lower::{Channels, Split, Var};
 use onebit_core::ops::{Coordinates, Resize, ResizeMode};
 use std::rc::Rc;
-
-/// A value whose axes are split into more than a map has.
-#[derive(Clone)]
-pub(super) struct Split {
-    x: Var,
-    /// Lengths of the axes after the batch that `x` is split into.
-    pub dims: Vec<usize>,
-    /// In which order they come now.
-    order: Vec<usize>,
-}
 
 impl Walk<'_> {
     /// Operators that are not in the table of `operator`.
@@ -50,8 +40,7 @@ impl Walk<'_> {
                 }
                 let order: Vec<usize> = order[1..].iter().map(|a| *a as usize - 1).collect();
                 if let Some(Wire::Split(split)) = inputs.get(0) {
-                    let order = order.iter().map(|i| split.order[*i]).collect();
-                    return Ok(vec![Wire::Split(Rc::new(Split { order, ..Split::clone(split) }))]);
+                    return Ok(vec![Wire::Split(Rc::new(split.transposed(&order)))]);
                 }
                 self.lowerer.transposed(inputs.var(0)?, &order)
             }
@@ -146,12 +135,16 @@ impl Walk<'_> {
             Some(Wire::Split(split)) => Split::clone(split),
             _ => {
                 let x = inputs.var(0)?;
-                Split { dims: x.dims.clone(), order: (0..x.dims.len()).collect(), x }
+                Split::of(x)
             }
         };
-        let now: Vec<usize> = split.order.iter().map(|i| split.dims[*i]).collect();
+        let own = std::iter::once(self.batch).chain(split.now()).map(|d| d as i64).collect();
+        self.reshaped(inputs, split, own)
+    }
+
+    /// A reshape of a value whose axes with the batch have the lengths `own`.
+    pub(super) fn reshaped(&mut self, inputs: &Inputs<'_>, split: Split, own: Vec<i64>) -> Result<Vec<Wire>> {
         let wanted = inputs.ints(1, "shape")?.ok_or_else(|| inputs.error("has no shape"))?;
-        let own: Vec<i64> = std::iter::once(self.batch).chain(now).map(|d| d as i64).collect();
         let keeps_zero = inputs.node.int("allowzero", 0)? == 0;
         let mut dims = Vec::with_capacity(wanted.len());
         for (i, d) in wanted.iter().enumerate() {
@@ -175,57 +168,26 @@ impl Walk<'_> {
         // A batch axis of fixed length 1 may be left out of a file whose batch is open, and the other way round.
         let rest: Vec<usize> = match dims.split_first() {
             Some((first, rest)) if *first == self.batch as i64 => rest.iter().map(|d| *d as usize).collect(),
-            _ => {
+            _ if self.batch > 1
+                || !(1..=3).contains(&dims.len())
+                || dims.iter().product::<i64>() != total =>
+            {
                 return Err(inputs.error(format!("moves elements between samples: {own:?} becomes {dims:?}")));
+            }
+            _ => {
+                let rows = dims.iter().map(|d| *d as usize).collect();
+                return Ok(vec![Wire::Rows(self.lowerer.joined(inputs.node.label(), split, rows)?)]);
             }
         };
         let elements = |dims: &[usize]| dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
         if elements(&rest) != elements(&split.dims) {
             return Err(impossible());
         }
-        if split.order.is_sorted() && rest.iter().filter(|d| **d > 1).count() > 3 {
-            let order = (0..rest.len()).collect();
-            return Ok(vec![Wire::Split(Rc::new(Split { x: split.x, dims: rest, order }))]);
+        if let Some(split) = split.further(&rest) {
+            return Ok(vec![Wire::Split(Rc::new(split))]);
         }
-        Ok(vec![Wire::Var(self.joined(inputs, split, rest)?)])
-    }
-
-    /// A value that was split, with other axes again.
-    fn joined(&mut self, inputs: &Inputs<'_>, split: Split, dims: Vec<usize>) -> Result<Var> {
-        let (name, Split { x, dims: parts, order }) = (inputs.node.label(), split);
-        if order.is_sorted() {
-            return self.lowerer.reshaped(name, x, dims);
-        }
-        // Channel shuffle: the channels are split in two, which change places.
-        if let ([outer, inner, rest @ ..], [1, 0, ..]) = (parts.as_slice(), order.as_slice())
-            && order[2..].is_sorted()
-            && dims == x.dims
-            && x.dims.len() == 3
-            && rest == &x.dims[1..]
-        {
-            return self.lowerer.shuffled(name, x, *outer, *inner);
-        }
-        // Axes that stay side by side count as one.
-        let mut runs: Vec<(usize, usize)> = Vec::new();
-        let mut last = None;
-        for i in &order {
-            match runs.last_mut() {
-                Some((_, n)) if last.is_some_and(|l: usize| l + 1 == *i) => *n *= parts[*i],
-                _ => runs.push((*i, parts[*i])),
-            }
-            last = Some(*i);
-        }
-        runs.retain(|(_, n)| *n > 1);
-        if runs.len() > 3 {
-            return Err(inputs.error(format!("would need a map of {} axes; maps have three", runs.len())));
-        }
-        let mut sorted = runs.clone();
-        sorted.sort_unstable();
-        let place = |run: &(usize, usize)| sorted.iter().position(|s| s == run).unwrap_or(0);
-        let order: Vec<usize> = runs.iter().map(place).collect();
-        let x = self.lowerer.reshaped(name, x, sorted.iter().map(|s| s.1).collect())?;
-        let x = self.lowerer.transposed(x, &order);
-        self.lowerer.reshaped(name, x, dims)
+        let joined = self.lowerer.joined(inputs.node.label(), split, rest)?;
+        Ok(vec![Wire::Var(joined)])
     }
 
     fn slice(&mut self, inputs: &Inputs<'_>) -> Result<Var> {

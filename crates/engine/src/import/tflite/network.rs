@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::import::array::{Array, Elements};
 use crate::import::lower::unary::{Quantizer, Round, Unary};
-use crate::import::lower::{Channels, Lowerer, Var};
+use crate::import::lower::{Channels, Lowerer, Split, Var};
 use crate::import::{ImportOptions, build};
 use crate::meta::{Layout, Meta, Preprocessing};
 use onebit_core::types::{DType, Shape};
@@ -102,6 +102,8 @@ pub struct Network<'a> {
     pub(super) lowerer: Lowerer,
     /// By the index of their tensor.
     values: HashMap<usize, Value>,
+    /// Those with a batch axis of length 1 and more others than a map has; only reshapes and transposes read them.
+    pub(super) splits: HashMap<usize, Split>,
     /// Elements of constants that may still be read.
     allowance: usize,
     /// Layers whose bytes were counted, and the bytes that further ones may take.
@@ -168,7 +170,8 @@ impl<'a> Network<'a> {
         let allowance = bytes.saturating_mul(ELEMENTS_PER_BYTE).saturating_add(1 << 16);
         let values = HashMap::from([(input, Value::Live(Live { var, batch, kind }))]);
         let counted = (0, bytes.saturating_mul(LAYERS_PER_BYTE).saturating_add(LAYERS_ANYWAY));
-        Ok(Network { model, lowerer, values, allowance, counted, notes })
+        let splits = HashMap::new();
+        Ok(Network { model, lowerer, values, splits, allowance, counted, notes })
     }
 
     /// Applies an op.
@@ -179,6 +182,10 @@ impl<'a> Network<'a> {
             None => op.name.to_string(),
         };
         let node = Node { op, name };
+        if let (Some(split), [output]) = (shapes::split_axes(self, &node)?, node.op.outputs.as_slice()) {
+            self.splits.insert(*output, split);
+            return self.count(&node);
+        }
         let results = self.results(&node)?;
         if results.len() != node.op.outputs.len() {
             return Err(node.error(format!(
@@ -299,6 +306,10 @@ impl<'a> Network<'a> {
             return Ok(value.clone());
         }
         let tensor = self.model.tensor(index)?;
+        if let Some(split) = self.splits.get(&index) {
+            let axes = split.dims.len();
+            return Err(node.error(format!("would need a map of {axes} axes; maps have three")));
+        }
         if !tensor.is_constant() {
             return Err(node.error(format!("reads '{}', which nothing makes", tensor.name)));
         }

@@ -1,9 +1,9 @@
 //! Built-in ops that only move elements. Shapes must be constants once all that is known is computed.
 
-use super::network::{Live, Network, Node, Value};
+use super::network::{Kind, Live, Network, Node, Value};
 use crate::error::Result;
 use crate::import::array::{Array, Elements};
-use crate::import::lower::Channels;
+use crate::import::lower::{Channels, Split};
 
 /// Integers as a constant.
 fn ints(values: Vec<i64>) -> Value {
@@ -19,24 +19,29 @@ pub fn shape(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     Ok(ints(shape.into_iter().map(|d| d as i64).collect()))
 }
 
-/// The same elements in another shape.
-fn reshaped(network: &mut Network<'_>, node: &Node<'_>, x: Value, target: &[i64]) -> Result<Value> {
-    let elements: usize = match &x {
-        Value::Live(live) => live.var.dims.iter().product(),
-        Value::Constant(array) => array.len(),
-    };
+/// `target` for so many elements, with the length that it leaves open.
+fn filled(node: &Node<'_>, elements: usize, target: &[i64]) -> Result<Vec<usize>> {
     let refuse = || node.error(format!("cannot give {elements} elements the shape {target:?}"));
     let known =
         target.iter().filter(|d| **d != -1).try_fold(1usize, |n, d| n.checked_mul(usize::try_from(*d).ok()?));
     let open = known.and_then(|n| elements.checked_div(n)).unwrap_or(0);
     let length = |d: &i64| if *d == -1 { Some(open) } else { usize::try_from(*d).ok() };
-    let mut shape: Vec<usize> = target.iter().map(length).collect::<Option<_>>().ok_or_else(refuse)?;
-    if shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) != Some(elements) {
-        return Err(refuse());
+    let shape: Vec<usize> = target.iter().map(length).collect::<Option<_>>().ok_or_else(refuse)?;
+    match shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) == Some(elements) {
+        true => Ok(shape),
+        false => Err(refuse()),
     }
+}
+
+/// The same elements in another shape.
+fn reshaped(network: &mut Network<'_>, node: &Node<'_>, x: Value, target: &[i64]) -> Result<Value> {
     match x {
-        Value::Constant(array) => Array::new(shape, array.elements).map(Value::Constant),
+        Value::Constant(array) => {
+            let shape = filled(node, array.len(), target)?;
+            Array::new(shape, array.elements).map(Value::Constant)
+        }
         Value::Live(live) => {
+            let mut shape = filled(node, live.var.dims.iter().product(), target)?;
             let batch = shape.first() == Some(&1);
             if batch {
                 shape.remove(0);
@@ -47,12 +52,62 @@ fn reshaped(network: &mut Network<'_>, node: &Node<'_>, x: Value, target: &[i64]
     }
 }
 
-/// To the shape in input 1, or in the options.
+/// The shape in input 1, or in the options.
+fn target(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<i64>> {
+    match node.optional(1) {
+        Some(_) => network.ints(node, 1, "shape"),
+        None => node.op.options.ints(0),
+    }
+}
+
+/// The value that input 0 is a split of, if it is one.
+fn split_input(network: &Network<'_>, node: &Node<'_>) -> Option<Split> {
+    network.splits.get(&node.optional(0)?).cloned()
+}
+
+/// The result of a reshape or transpose that has more axes than a map; `None` where it has not, and of all other ops.
+pub fn split_axes(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Split>> {
+    match (node.op.name.as_ref(), split_input(network, node)) {
+        ("RESHAPE", split) => {
+            let target = target(network, node)?;
+            if target.len() < 5 {
+                return Ok(None);
+            }
+            let split = match split {
+                Some(split) => split,
+                None => match network.real(node, 0)? {
+                    Value::Live(live) if live.batch => Split::of(live.var),
+                    _ => return Ok(None),
+                },
+            };
+            let shape = filled(node, split.dims.iter().product(), &target)?;
+            Ok(shape.strip_prefix(&[1]).and_then(|dims| split.further(dims)))
+        }
+        ("TRANSPOSE", Some(split)) => {
+            let axes = network.ints(node, 1, "order of axes")?;
+            let mut sorted = axes.clone();
+            sorted.sort_unstable();
+            if !sorted.into_iter().eq(0..=split.dims.len() as i64) || axes[0] != 0 {
+                return Err(node.error(format!("moves the batch axis or is no order of axes: {axes:?}")));
+            }
+            let order: Vec<usize> = axes[1..].iter().map(|a| *a as usize - 1).collect();
+            Ok(Some(split.transposed(&order)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// To another shape.
 pub fn reshape(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
-    let target = match node.optional(1) {
-        Some(_) => network.ints(node, 1, "shape")?,
-        None => node.op.options.ints(0)?,
-    };
+    let target = target(network, node)?;
+    if let Some(split) = split_input(network, node) {
+        let shape = filled(node, split.dims.iter().product(), &target)?;
+        let Some(dims) = shape.strip_prefix(&[1]) else {
+            return Err(node.error("joins the batch axis with others"));
+        };
+        let var = network.lowerer.joined(&node.name, split, dims.to_vec())?;
+        return Ok(Value::Live(Live { var, batch: true, kind: Kind::Real }));
+    }
     let x = network.real(node, 0)?;
     reshaped(network, node, x, &target)
 }
