@@ -79,13 +79,18 @@ fn order(sample: &[usize], shape: Shape, layout: Layout) -> Option<Layout> {
     } else if shape.pixels() == 1 || (c == 1 && sample == [h, w]) {
         // The axes of a vector do not matter, and one channel is the same in both orders.
         Some(Layout::Nhwc)
-    } else if sample == full(shape, layout) || sample == [shape.elements()] {
+    } else if long(sample) == long(&full(shape, layout)) || sample == [shape.elements()] {
         Some(layout)
-    } else if sample == full(shape, other) {
+    } else if long(sample) == long(&full(shape, other)) {
         Some(other)
     } else {
         None
     }
+}
+
+/// Without axes of length 1: sequences have no rows.
+fn long(axes: &[usize]) -> Vec<usize> {
+    axes.iter().copied().filter(|d| *d > 1).collect()
 }
 
 fn full(shape: Shape, layout: Layout) -> [usize; 3] {

@@ -161,7 +161,14 @@ impl Lowerer {
         if right && !self.misplaced(&x, groups) {
             return Ok(x);
         }
-        let x = if x.groups.iter().any(|g| g.len() > 1) { self.in_c_order(name, x)? } else { x };
+        let x = if x.groups.iter().any(|g| g.len() > 1) {
+            // Each axis of the source becomes one of the map.
+            let dims = x.dims.clone();
+            let ordered = self.in_c_order(name, x)?;
+            self.reshaped_map(name, ordered, dims)?
+        } else {
+            x
+        };
         let x = self.unpadded(name, x)?;
         // Which axis of the map each of the new map is.
         let mut order = [usize::MAX; 3];

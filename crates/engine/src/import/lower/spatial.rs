@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{
-    Activation, BPool2d, Conv2d, Coordinates, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize,
-    ResizeMode, Transpose, Window,
+    Activation, BPool2d, Conv2d, Coordinates, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape,
+    Resize, ResizeMode, Transpose, Window,
 };
 use onebit_core::types::Shape;
 

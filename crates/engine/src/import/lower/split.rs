@@ -65,7 +65,10 @@ impl Lowerer {
         }
         runs.retain(|(_, n)| *n > 1);
         if runs.len() > 3 {
-            return Err(Error::layer(name, format!("would need a map of {} axes; maps have three", runs.len())));
+            return Err(Error::layer(
+                name,
+                format!("would need a map of {} axes; maps have three", runs.len()),
+            ));
         }
         let mut sorted = runs.clone();
         sorted.sort_unstable();

@@ -189,7 +189,10 @@ impl Walk<'_> {
         // A batch axis of fixed length 1 may be left out of a file whose batch is open, and the other way round.
         let rest: Vec<usize> = match dims.split_first() {
             Some((first, rest)) if *first == self.batch as i64 => rest.iter().map(|d| *d as usize).collect(),
-            _ if self.batch > 1 || !(1..=3).contains(&dims.len()) || dims.iter().product::<i64>() != total => {
+            _ if self.batch > 1
+                || !(1..=3).contains(&dims.len())
+                || dims.iter().product::<i64>() != total =>
+            {
                 return Err(inputs.error(format!("moves elements between samples: {own:?} becomes {dims:?}")));
             }
             _ => {
