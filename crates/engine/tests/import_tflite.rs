@@ -326,6 +326,27 @@ fn the_first_output_is_used() {
     assert!(notes.iter().any(|n| n.contains("2 outputs")), "{notes:?}");
 }
 
+/// Sequences: the padding lies before a reshape, and is a third value between -1 and +1.
+#[test]
+fn padded_sequences_run_on_bits() {
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 4, 2], F32);
+    let pads = network.ints(&[3, 2], &[0, 0, 2, 0, 0, 0]);
+    let filter = network.floats(&[1, 1, 3, 2], &[1.0, 1.0, 1.0, -1.0, -1.0, -1.0]);
+    let map = network.ints(&[4], &[1, 1, 6, 2]);
+    let (bits, signs) = (network.tensor(&[1, 4, 1], I32), network.tensor(&[1, 4, 2], F32));
+    let [padded, mapped, out] =
+        [&[1, 6, 2][..], &[1, 1, 6, 2], &[1, 1, 4, 1]].map(|shape| network.tensor(shape, F32));
+    network.op(Code::Custom("LceQuantize"), &[x], &[bits], vec![], vec![]);
+    network.op(Code::Custom("LceDequantize"), &[bits], &[signs], vec![], vec![]);
+    network.op(Code::Builtin(34), &[signs, pads], &[padded], vec![], vec![]);
+    network.op(Code::Builtin(22), &[padded, map], &[mapped], vec![], vec![]);
+    network.op(Code::Builtin(3), &[mapped, filter, -1], &[out], vec![Byte(1), Int(1), Int(1)], vec![]);
+    assert_eq!(run(&network, &[1.0, -2.0, 3.0, 4.0, -5.0, -6.0, 7.0, -8.0]), [0.0, 0.0, 2.0, 2.0]);
+    let graph = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().graph;
+    assert!(graph.nodes.iter().any(|n| matches!(n.op, Op::BConv2d(_))));
+}
+
 /// Two groups of two channels: for a while there are four axes.
 #[test]
 fn channels_are_shuffled() {
