@@ -15,7 +15,7 @@ struct Reading {
 }
 
 /// Network inputs of shape `shape` from an array, `[sample][h][w][c]`. Accepted are a batch and a single
-/// sample, in axis order `layout`, in the other order if only that fits, or flat.
+/// sample, in axis order `layout`, in the other order if only that fits, or flat. Axes of length 1 may be left out.
 ///
 /// # Errors
 /// Says which shapes would fit.
@@ -79,18 +79,19 @@ fn order(sample: &[usize], shape: Shape, layout: Layout) -> Option<Layout> {
     } else if shape.pixels() == 1 || (c == 1 && sample == [h, w]) {
         // The axes of a vector do not matter, and one channel is the same in both orders.
         Some(Layout::Nhwc)
-    } else if long(sample) == long(&full(shape, layout)) || sample == [shape.elements()] {
+    } else if same(sample, &full(shape, layout)) || sample == [shape.elements()] {
         Some(layout)
-    } else if long(sample) == long(&full(shape, other)) {
+    } else if same(sample, &full(shape, other)) {
         Some(other)
     } else {
         None
     }
 }
 
-/// Without axes of length 1: sequences have no rows.
-fn long(axes: &[usize]) -> Vec<usize> {
-    axes.iter().copied().filter(|d| *d > 1).collect()
+/// Whether two lists of axes are the same but for those of length 1.
+fn same(a: &[usize], b: &[usize]) -> bool {
+    let long = |axes: &[usize]| axes.iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();
+    long(a) == long(b)
 }
 
 fn full(shape: Shape, layout: Layout) -> [usize; 3] {
@@ -143,6 +144,10 @@ mod tests {
         assert_eq!(reading(&[7, 3, 4, 5], rgb, Nchw), Some((7, Nchw)));
         assert_eq!(reading(&[7, 4, 5, 3], rgb, Nchw), Some((7, Nhwc)));
         assert_eq!(reading(&[7, 3, 4, 5], rgb, Nhwc), Some((7, Nchw)));
+        let signal = [1, 101, 40];
+        assert_eq!(reading(&[7, 40, 101], signal, Nchw), Some((7, Nchw)));
+        assert_eq!(reading(&[7, 101, 40], signal, Nchw), Some((7, Nhwc)));
+        assert_eq!(reading(&[40, 101], signal, Nchw), Some((1, Nchw)));
         assert_eq!(reading(&[4, 5, 3], rgb, Nhwc), Some((1, Nhwc)));
         assert_eq!(reading(&[3, 4, 5], rgb, Nhwc), Some((1, Nchw)));
         assert_eq!(reading(&[7, 60], rgb, Nchw), Some((7, Nchw)));

@@ -97,7 +97,19 @@ impl Entry {
     /// # Errors
     /// Says what is wrong.
     pub fn op(&self) -> Result<Op, String> {
-        serde_json::from_value(nested(self.op.clone())).map_err(|e| format!("is described wrongly: {e}"))
+        let wrong = |e: serde_json::Error| format!("is described wrongly: {e}");
+        let op = nested(self.op.clone());
+        match &op {
+            Value::Null => Err("is described wrongly: missing field `op`".into()),
+            // A name alone is an op without attributes, or one that lacks all of them and should name the first.
+            Value::String(name) => serde_json::from_value(op.clone())
+                .or_else(|e| {
+                    serde_json::from_value(single(name, Map::new().into()))
+                        .map_err(|f| if f.is_data() { f } else { e })
+                })
+                .map_err(wrong),
+            _ => serde_json::from_value(op).map_err(wrong),
+        }
     }
 }
 

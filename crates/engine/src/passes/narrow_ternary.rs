@@ -3,7 +3,7 @@
 //! `torch.sign(0)` is 0, so a network that was trained with it has ternary signs. There is no 0 among
 //! * integers, when no accumulator that a layer of bits can put out lies between both thresholds (those of `K` products of
 //!   -1 and +1 have the parity of `K` and are at most `K`): this is exact;
-//! * floats, when 0 is put out for a few numbers next to each other that need more than half of their significand: they are
+//! * floats, when 0 is put out for a very narrow range of numbers that need more than half of their significand: they are
 //!   the root of some BatchNorm, and met by accident only;
 //! * sums of floats, one side of which is a scaled accumulator plus a bias that needs more than half of its significand: the
 //!   other side would have to be its negative to the last bit.
@@ -16,8 +16,8 @@ use onebit_core::model::{Node, Tensor};
 use onebit_core::ops::{Op, PadMode, Threshold};
 use onebit_core::{DType, bits, types::Quant};
 
-/// Most floats next to each other that are met by accident only.
-const FEW: usize = 16;
+/// Widest range of floats that are met by accident only, as a part of the largest threshold of a layer.
+const NARROW: f32 = 1.0 / 4_194_304.0;
 
 /// See the module.
 pub fn run(graph: &mut Graph) -> Result<usize> {
@@ -46,11 +46,11 @@ pub fn run(graph: &mut Graph) -> Result<usize> {
         // A layer that reads bits now may be followed by another sign without a 0.
         graph.normalize()?;
     }
-    if let Some(first) = accidents.first() {
+    if let Some((first, rest)) = accidents.split_first() {
+        let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
         graph.notes.push(format!(
-            "The sign in '{first}' (and {} others) is 0 only where floats cancel to the last bit; 0 is taken as +1 there, \
-             which makes it one bit.",
-            accidents.len() - 1
+            "The sign in '{first}'{more} is 0 only where floats cancel to the last bit; 0 is taken as +1 there, \
+             which makes it one bit."
         ));
     }
     Ok(done)
@@ -75,13 +75,15 @@ fn zero(graph: &Graph, i: usize) -> Option<Zero> {
     };
     let mut all = Zero::Never;
     if let Some(t) = thresholds.as_f32() {
+        // Thresholds of channels that are constant are the largest of floats.
+        let largest = t.iter().map(|t| t.abs()).filter(|t| *t < 1e37).fold(0.0, f32::max);
         for c in 0..thresholds.rows {
             let (from, to) = (t[between(c).0], t[between(c).1]);
             if from >= to {
                 continue;
             }
             let only_zero = from == 0.0 && to == f32::from_bits(1);
-            if !(rare(from, to) || only_zero && rarely_cancels(graph, source, c)) {
+            if !(rare(from, to, largest) || only_zero && rarely_cancels(graph, source, c)) {
                 return None;
             }
             all = Zero::Accident;
@@ -101,10 +103,11 @@ fn zero(graph: &Graph, i: usize) -> Option<Zero> {
     Some(all)
 }
 
-/// Whether `from..to` is a few floats, all of which need more than half of their significand.
-fn rare(from: f32, to: f32) -> bool {
+/// Whether `from..to` is narrow beside `largest`, and all its floats need more than half of their significand.
+fn rare(from: f32, to: f32, largest: f32) -> bool {
     let mut floats = std::iter::successors(Some(from), |x| Some(x.next_up())).take_while(|x| *x < to);
-    floats.by_ref().take(FEW).all(needs_significand) && floats.next().is_none()
+    // The first that does not need it ends the search: of 4096 in a row there is one.
+    to - from <= largest * NARROW && floats.all(needs_significand)
 }
 
 fn needs_significand(x: f32) -> bool {
@@ -230,8 +233,9 @@ mod tests {
     #[test]
     fn floats_are_rare_when_they_need_their_significand() {
         let x = 0.123_456_7_f32;
-        assert!(rare(x, x.next_up()) && rare(x, x.next_up().next_up()));
-        assert!(!rare(0.0, f32::from_bits(1)) && !rare(0.5, 0.5f32.next_up()) && !rare(x, 2.0 * x));
+        assert!(rare(x, x.next_up(), x) && rare(x, x.next_up().next_up(), x));
+        assert!(!rare(0.0, f32::from_bits(1), 1.0) && !rare(0.5, 0.5f32.next_up(), 1.0));
+        assert!(!rare(x, x * 1.000_001, x) && rare(x, x * 1.000_001, 8.0 * x));
         assert!(!needs_significand(1.0 + 1.0 / 1024.0) && needs_significand(1.0 + 1.0 / 4096.0));
     }
 

@@ -8,6 +8,9 @@ use onebit_core::model::Params;
 use onebit_core::ops::{Op, Pad, PadMode, Reshape, Slice, Transpose};
 use onebit_core::types::Shape;
 
+/// Most parts that elements in another order are put together of.
+const MOST_PIECES: usize = 1024;
+
 /// Rows and columns around a map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Padding {
@@ -48,6 +51,17 @@ impl Var {
     fn order(&self) -> Vec<usize> {
         self.groups.concat()
     }
+}
+
+/// Axes of the graph's map for those of a value of `rank` axes: `first` lie along rows and columns, the others after.
+/// What is beyond the third axis has none.
+pub(super) fn rows_first(first: &[usize], rank: usize) -> Vec<Vec<usize>> {
+    let mut groups = vec![Vec::new(); rank];
+    let others = (0..rank).filter(|a| !first.contains(a));
+    for (place, axis) in first.iter().copied().chain(others).take(3).enumerate() {
+        groups[axis] = vec![place];
+    }
+    groups
 }
 
 impl Lowerer {
@@ -161,15 +175,8 @@ impl Lowerer {
         if right && !self.misplaced(&x, groups) {
             return Ok(x);
         }
-        let x = if x.groups.iter().any(|g| g.len() > 1) {
-            // Each axis of the source becomes one of the map.
-            let dims = x.dims.clone();
-            let ordered = self.in_c_order(name, x)?;
-            self.reshaped_map(name, ordered, dims)?
-        } else {
-            x
-        };
         let x = self.unpadded(name, x)?;
+        let x = if x.groups.iter().any(|g| g.len() > 1) { self.apart(name, x)? } else { x };
         // Which axis of the map each of the new map is.
         let mut order = [usize::MAX; 3];
         for (d, (from, to)) in x.dims.iter().zip(x.groups.iter().zip(groups)) {
@@ -199,6 +206,13 @@ impl Lowerer {
             return Ok(Var { groups, ..x });
         }
         self.moved(name, x, dims, groups, op)
+    }
+
+    /// `x` with one axis of the map for each of its own.
+    pub(super) fn apart(&mut self, name: &str, x: Var) -> Result<Var> {
+        let dims = x.dims.clone();
+        let ordered = self.in_c_order(name, x)?;
+        self.reshaped_map(name, ordered, dims)
     }
 
     /// Whether the map has an axis longer than 1 that no axis of `groups` runs over: then it is not laid out so.
@@ -336,7 +350,7 @@ impl Lowerer {
     /// Adds rows and columns; they stay apart from the map until it is clear that no operator takes them with it.
     ///
     /// # Errors
-    /// When other axes are padded.
+    /// When the value has more than three axes.
     pub fn padded(&mut self, name: &str, x: Var, pads: &[(usize, usize)], value: f32) -> Result<Var> {
         if pads.iter().all(|p| *p == (0, 0)) {
             return Ok(x);
@@ -357,9 +371,9 @@ impl Lowerer {
             return self.padded(name, x, &own, value);
         }
         // A map whose padded axes are rows and columns is taken as it is.
-        let pads_of = |x: &Var| {
+        let pads_of = |groups: &[Vec<usize>]| {
             let mut pad = [0; 4];
-            for ((before, after), group) in pads.iter().zip(&x.groups) {
+            for ((before, after), group) in pads.iter().zip(groups) {
                 match group.as_slice() {
                     _ if (*before, *after) == (0, 0) => {}
                     [axis] if *axis < 2 => (pad[*axis], pad[axis + 2]) = (*before, *after),
@@ -368,19 +382,28 @@ impl Lowerer {
             }
             Some(pad)
         };
-        let (x, pad) = match pads_of(&x) {
-            Some(pad) => (x, pad),
-            None => {
-                let last = pads.last() == Some(&(0, 0));
-                let x = self.as_map(name, x, if last { Channels::Last } else { Channels::First })?;
-                let pad = pads_of(&x).ok_or_else(|| {
-                    Error::layer(name, "pads axes that are no rows and columns, which is not supported")
-                })?;
-                (x, pad)
-            }
-        };
-        let dims = x.dims.iter().zip(pads).map(|(d, (before, after))| d + before + after).collect();
-        Ok(Var { dims, padding: Some(Padding { pad, value }), ..x })
+        let longer = |dims: &[usize]| dims.iter().zip(pads).map(|(d, (a, b))| d + a + b).collect();
+        if let Some(pad) = pads_of(&x.groups) {
+            return Ok(Var { dims: longer(&x.dims), padding: Some(Padding { pad, value }), ..x });
+        }
+        let last = pads.last() == Some(&(0, 0));
+        let channels = if last { Channels::Last } else { Channels::First };
+        let groups = channels.groups(x.dims.len());
+        if let Some(pad) = pads_of(&groups) {
+            let x = self.as_map(name, x, channels)?;
+            return Ok(Var { dims: longer(&x.dims), groups, padding: Some(Padding { pad, value }), ..x });
+        }
+        // One axis after the other, each as the rows of a map.
+        let mut x = x;
+        for (axis, (before, after)) in pads.iter().enumerate().filter(|(_, p)| **p != (0, 0)) {
+            let groups = rows_first(&[axis], x.dims.len());
+            x = self.unpadded(name, x)?;
+            x = self.arranged(name, x, &groups)?;
+            x.dims[axis] += before + after;
+            x.groups[axis] = vec![0];
+            x.padding = Some(Padding { pad: [*before, 0, *after, 0], value });
+        }
+        Ok(x)
     }
 
     /// `x` with its padding made part of the map.
@@ -417,9 +440,7 @@ impl Lowerer {
         let mut x = self.unpadded(name, x)?;
         let cut = |x: &Var, i: usize| parts[i] != (0, x.dims[i], 1);
         if (0..x.dims.len()).any(|i| cut(&x, i) && x.groups[i].len() > 1) {
-            let dims = x.dims.clone();
-            let ordered = self.in_c_order(name, x)?;
-            x = self.reshaped_map(name, ordered, dims)?;
+            x = self.apart(name, x)?;
         }
         let map = self.map_of(&x);
         let mut slice = Slice { from: [0; 3], size: [map.h, map.w, map.c], step: [1; 3] };
@@ -431,6 +452,34 @@ impl Lowerer {
         let dims: Vec<usize> = parts.iter().map(|p| p.1).collect();
         let groups = x.groups.clone();
         self.moved(name, x, dims, groups, Op::Slice(slice))
+    }
+
+    /// Elements of one axis in any order, also more than once.
+    ///
+    /// # Errors
+    /// When they come in more than [`MOST_PIECES`] rows of equal distance, and as [`Lowerer::sliced`].
+    pub fn taken(&mut self, name: &str, x: Var, axis: usize, places: &[usize]) -> Result<Var> {
+        // (first, number, step) of each piece.
+        let mut pieces: Vec<(usize, usize, usize)> = Vec::new();
+        for place in places {
+            match pieces.last_mut() {
+                Some((first, n @ 1, step)) if place > first => (*n, *step) = (2, place - *first),
+                Some((first, n, step)) if *n > 1 && *place == *first + *n * *step => *n += 1,
+                _ => pieces.push((*place, 1, 1)),
+            }
+        }
+        if pieces.is_empty() || pieces.len() > MOST_PIECES {
+            let text =
+                format!("takes {} elements in {} pieces, which is not supported", places.len(), pieces.len());
+            return Err(Error::layer(name, text));
+        }
+        let mut parts = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let mut whole: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+            whole[axis] = piece;
+            parts.push(self.sliced(name, x.clone(), &whole)?);
+        }
+        if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { self.concat(name, parts, axis) }
     }
 
     /// Format of the integers of a value.

@@ -1,7 +1,7 @@
 //! Values that can only be one of a few numbers.
 
 use super::grid::Grid;
-use super::unary::{Compare, Order, Quantizer, Unary};
+use super::unary::{Compare, Order, Quantizer, Round, Unary};
 use super::{Affine, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
 use crate::passes::fold_thresholds::rises_at;
@@ -456,16 +456,30 @@ impl Lowerer {
                 return self.add(name, Op::Prelu, &[value], params);
             }
             Unary::Abs => Op::Activation(Activation::Abs),
-            Unary::Round(super::unary::Round::HalfEven) => Op::Activation(Activation::Round),
-            Unary::Round(super::unary::Round::Floor) => Op::Activation(Activation::Floor),
-            Unary::Round(super::unary::Round::Ceil) => Op::Activation(Activation::Ceil),
+            // The part below 0 and that above are rounded apart.
+            Unary::Round(round @ (Round::ToZero | Round::FromZero)) => {
+                let outwards = round == Round::FromZero;
+                let [up, down] =
+                    if outwards { [Round::Ceil, Round::Floor] } else { [Round::Floor, Round::Ceil] };
+                let above = self.emit(name, value, Unary::Round(up))?;
+                let above = self.emit(name, above, Unary::Max(0.0))?;
+                let below = self.emit(name, value, Unary::Round(down))?;
+                let below = self.emit(name, below, Unary::Min(0.0))?;
+                return self.add(name, Op::Add, &[above, below], Params::default());
+            }
+            Unary::Round(Round::HalfEven) => Op::Activation(Activation::Round),
+            Unary::Round(Round::Floor) => Op::Activation(Activation::Floor),
+            Unary::Round(Round::Ceil) => Op::Activation(Activation::Ceil),
             Unary::Activation(a) => Op::Activation(a),
             Unary::DivInto(v) => {
                 let ones = self.add(name, clip(0.0, 0.0), &[value], Params::default())?;
                 let top = self.affine(name, ones, Affine::of_bias(all(v)))?;
                 return self.add(name, Op::Div, &[top, value], Params::default());
             }
-            Unary::Pow(2.0) => return self.add(name, Op::Mul, &[value, value], Params::default()),
+            Unary::Pow(c) if (1.0..=4.0).contains(&c) && c.fract() == 0.0 => {
+                let times = |product, _| self.add(name, Op::Mul, &[product, value], Params::default());
+                return (1..c as usize).try_fold(value, times);
+            }
             Unary::Pow(0.5) => Op::Activation(Activation::Sqrt),
             Unary::Quantize(q) => {
                 let steps = [

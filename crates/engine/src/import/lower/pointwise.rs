@@ -141,6 +141,8 @@ impl Lowerer {
         if array.is_empty() || array.to_f32().iter().any(|v| v.is_nan()) {
             return Err(Error::layer(name, "has a constant that is empty or not a number"));
         }
+        // What differs between elements differs in the padding too.
+        let x = if array.uniform().is_some() { x } else { self.unpadded(name, x)? };
         // The constant may have more axes of length 1, which the result then has too.
         let constant = self.spread(&x, array).map_err(layer)?;
         let unary = |v: f32| if constant_first { f.with_left(v) } else { Some(f.with_right(v)) };

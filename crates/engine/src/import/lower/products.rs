@@ -84,7 +84,7 @@ impl Lowerer {
     }
 
     /// The accumulators of a convolution, scaled.
-    fn product(
+    pub(super) fn product(
         &mut self,
         name: &str,
         x: &Var,
@@ -264,7 +264,6 @@ impl Lowerer {
         let reach = |axis: usize| (window.kernel[axis] - 1) * window.dilation[axis] / window.stride[axis] + 1;
         let (ky, kx) = (reach(0), reach(1));
         let blocks = sy * sx;
-        let per_group = filter.rows / groups;
         let mut values = vec![0.0; blocks * filter.rows * ky * kx * c];
         let row_len = ky * kx * c;
         for ty in 0..window.kernel[0] {
@@ -272,22 +271,19 @@ impl Lowerer {
                 let (y, x) = (ty * window.dilation[0], tx * window.dilation[1]);
                 let (ry, rx, jy, jx) = (y % sy, x % sx, y / sy, x / sx);
                 for n in 0..filter.rows {
-                    // Groups stay together: within each, phases are outside channels.
-                    let (g, i) = (n / per_group, n % per_group);
-                    let row = (g * blocks + ry * sx + rx) * per_group + i;
+                    // Channels of a group must stay together, so there the phases are inside.
+                    let phase = ry * sx + rx;
+                    let row = if groups == 1 { phase * filter.rows + n } else { n * blocks + phase };
                     let from = n * filter.cols() + (ty * window.kernel[1] + tx) * c;
                     let to = row * row_len + ((ky - 1 - jy) * kx + kx - 1 - jx) * c;
                     values[to..to + c].copy_from_slice(&filter.values[from..from + c]);
                 }
             }
         }
-        if groups > 1 && blocks > 1 {
-            return Err(Error::layer(
-                name,
-                "is a transposed convolution in groups with a stride, which is not supported",
-            ));
-        }
-        let bias = filter.bias.as_ref().map(|b| b.repeat(blocks));
+        let bias = filter.bias.as_ref().map(|b| match groups {
+            1 => b.repeat(blocks),
+            _ => b.iter().flat_map(|v| vec![*v; blocks]).collect(),
+        });
         let phases = Filter { rows: blocks * filter.rows, values, bias };
         let unit = Window {
             kernel: [ky, kx],
@@ -297,6 +293,10 @@ impl Lowerer {
         };
         let mut value = self.product(name, &x, &phases, unit, groups, 0.0)?;
         if blocks > 1 {
+            if groups > 1 {
+                let phased = self.shape(value);
+                value = self.regrouped(name, value, phased, [filter.rows, blocks])?;
+            }
             let op = Op::DepthToSpace(DepthToSpace { block: [sy, sx] });
             value = self.add(name, op, &[value], Params::default())?;
         }

@@ -1,8 +1,9 @@
 //! Pools, concatenation, resizing, and what looks at all channels of a pixel.
 
+use super::layout::rows_first;
 use super::levels::Levels;
 use super::unary::Unary;
-use super::{Binary, Channels, Float, Form, Lowerer, Var};
+use super::{Binary, Channels, Filter, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
@@ -194,7 +195,13 @@ impl Lowerer {
     }
 
     /// The channels of `map` as `groups[0]` groups of `groups[1]`, groups last.
-    fn regrouped(&mut self, name: &str, mut value: usize, map: Shape, groups: [usize; 2]) -> Result<usize> {
+    pub(super) fn regrouped(
+        &mut self,
+        name: &str,
+        mut value: usize,
+        map: Shape,
+        groups: [usize; 2],
+    ) -> Result<usize> {
         let ops = [
             Op::Reshape(Reshape { shape: Shape::new(map.pixels(), groups[0], groups[1]) }),
             Op::Transpose(Transpose { order: [0, 2, 1] }),
@@ -263,23 +270,29 @@ impl Lowerer {
     /// The largest number over axes, counted from the first after the batch.
     ///
     /// # Errors
-    /// When the axes are no rows and columns, or the channels alone.
+    /// When the value has more axes than a map.
     pub fn maximum(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
-        let x = self.unpadded(name, x)?;
-        let over: Vec<usize> =
-            axes.iter().flat_map(|a| x.groups.get(*a).cloned().unwrap_or_default()).collect();
-        let (map, dims) = (self.map_of(&x), x.dims.clone());
-        if over.contains(&2) && map.c > 1 {
-            return Err(Error::layer(name, "takes the largest of the channels, which is not supported"));
+        let mut x = self.unpadded(name, x)?;
+        let long: Vec<usize> =
+            axes.iter().copied().filter(|a| x.dims.get(*a).is_some_and(|d| *d > 1)).collect();
+        let among = |x: &Var, axis: usize| long.iter().any(|a| x.groups[*a].contains(&axis));
+        if long.len() > 2 {
+            x = self.maximum(name, x, &long[1..], true)?;
+            return self.maximum(name, x, axes, keep);
         }
+        if among(&x, 2) && self.map_of(&x).c > 1 {
+            let groups = rows_first(&long, x.dims.len());
+            x = self.arranged(name, x, &groups)?;
+        }
+        let map = self.map_of(&x);
         let mut window = Window::square(1, 1, 0);
-        for axis in over.into_iter().filter(|a| *a < 2) {
-            window.kernel[axis] = [map.h, map.w][axis];
+        for (axis, size) in [map.h, map.w].into_iter().enumerate().filter(|(axis, _)| among(&x, *axis)) {
+            window.kernel[axis] = size;
         }
         let value = self.float(name, &x)?;
         let op = Op::Pool2d(Pool2d { kind: PoolKind::Max, window, count_pad: false });
         let value = self.add(name, op, &[value], Params::default())?;
-        let mut x = Var { form: Form::Float(Float::new(value)), dims, ..x };
+        x.form = Form::Float(Float::new(value));
         for axis in axes {
             (x.dims[*axis], x.groups[*axis]) = (1, Vec::new());
         }
@@ -310,7 +323,7 @@ impl Lowerer {
             )
         })?;
         let mut value = self.float(name, &x)?;
-        if channel_first && blocks < map.c {
+        if channel_first {
             value = self.regrouped(name, value, map, [map.c / blocks, blocks])?;
         }
         let op = Op::DepthToSpace(DepthToSpace { block: [block; 2] });
@@ -368,56 +381,66 @@ impl Lowerer {
     /// The average over axes, counted from the first after the batch.
     ///
     /// # Errors
-    /// When the axes are no rows and columns together, or the channels alone.
+    /// When an op refuses the map.
     pub fn mean(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
-        let x = self.unpadded(name, x)?;
-        let rank = x.dims.len();
-        let mut dims = x.dims.clone();
-        for axis in axes.iter().filter(|a| **a < rank) {
-            dims[*axis] = 1;
+        self.reduced(name, x, axes, keep, false)
+    }
+
+    /// The sum over axes, counted from the first after the batch; that of integers is exact.
+    ///
+    /// # Errors
+    /// When an op refuses the map.
+    pub fn sum(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
+        self.reduced(name, x, axes, keep, true)
+    }
+
+    fn reduced(&mut self, name: &str, x: Var, axes: &[usize], keep: bool, sum: bool) -> Result<Var> {
+        let mut x = self.unpadded(name, x)?;
+        let mut long: Vec<usize> = axes.to_vec();
+        long.retain(|a| x.dims.get(*a).is_some_and(|d| *d > 1));
+        if long.iter().any(|a| x.groups[*a].len() > 1)
+            && long.len() < x.dims.iter().filter(|d| **d > 1).count()
+        {
+            x = self.apart(name, x)?;
         }
-        let real: Vec<usize> = axes.iter().copied().filter(|a| *a < rank && x.dims[*a] > 1).collect();
-        let over: Vec<usize> = real.iter().flat_map(|a| x.groups[*a].clone()).collect();
+        let over: Vec<usize> = long.iter().flat_map(|a| x.groups[*a].clone()).collect();
         let map = self.map_of(&x);
-        let mut x = x;
-        if !real.is_empty() {
-            let value = if over == [2] || (map.pixels() == 1 && over.contains(&2)) {
-                // An average over channels is a product with one row.
-                let value = self.float(name, &x)?;
-                let op = Op::Conv2d(Conv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0.0 });
-                let weight = Some(Tensor::f32_matrix(1, map.c, vec![1.0 / map.c as f32; map.c]));
-                self.add(name, op, &[value], Params { weight, ..Params::default() })?
-            } else if !over.contains(&2) {
-                let mut window = Window::square(1, 1, 0);
-                for axis in &over {
-                    window.kernel[*axis] = [map.h, map.w][*axis];
-                }
-                let value = self.float(name, &x)?;
-                let op = Op::Pool2d(Pool2d { kind: PoolKind::Average, window, count_pad: false });
-                self.add(name, op, &[value], Params::default())?
+        let sizes = [map.h, map.w];
+        let mut whole = Window::square(1, 1, 0);
+        for axis in over.iter().copied().filter(|a| *a < 2) {
+            whole.kernel[axis] = sizes[axis];
+        }
+        let spatial = whole.kernel != [1, 1];
+        // Rows and columns first, then channels.
+        if spatial {
+            let value = if sum {
+                let ones = vec![1.0; map.c * whole.taps()];
+                self.product(name, &x, &Filter { rows: map.c, values: ones, bias: None }, whole, map.c, 0.0)?
             } else {
-                // Rows and columns first, then channels.
-                let spatial: Vec<usize> =
-                    real.iter().copied().filter(|a| !x.groups[*a].contains(&2)).collect();
-                let rest: Vec<usize> = real.iter().copied().filter(|a| x.groups[*a].contains(&2)).collect();
-                if spatial.is_empty() {
-                    return Err(Error::layer(name, "averages over axes that are flattened together"));
-                }
-                let x = self.mean(name, x, &spatial, true)?;
-                let mut x = self.mean(name, x, &rest, true)?;
-                if !keep {
-                    x = x.without(axes);
-                }
-                return Ok(x);
+                let value = self.float(name, &x)?;
+                let op = Op::Pool2d(Pool2d { kind: PoolKind::Average, window: whole, count_pad: false });
+                self.add(name, op, &[value], Params::default())?
             };
             x.form = Form::Float(Float::new(value));
         }
-        for (i, d) in dims.iter().enumerate() {
-            if *d == 1 {
-                x.groups[i].clear();
-            }
+        if over.contains(&2) && map.c > 1 {
+            // Over channels it is a product with one row.
+            let point = Window::square(1, 1, 0);
+            let value = if sum {
+                let ones = Filter { rows: 1, values: vec![1.0; map.c], bias: None };
+                self.product(name, &x, &ones, point, 1, 0.0)?
+            } else {
+                let value = self.float(name, &x)?;
+                let op = Op::Conv2d(Conv2d { window: point, groups: 1, pad_value: 0.0 });
+                let weight = Some(Tensor::f32_matrix(1, map.c, vec![1.0 / map.c as f32; map.c]));
+                self.add(name, op, &[value], Params { weight, ..Params::default() })?
+            };
+            x.form = Form::Float(Float::new(value));
         }
-        x.dims = dims;
+        let rank = x.dims.len();
+        for axis in axes.iter().copied().filter(|a| *a < rank) {
+            (x.dims[axis], x.groups[axis]) = (1, Vec::new());
+        }
         Ok(if keep { x } else { x.without(axes) })
     }
 }

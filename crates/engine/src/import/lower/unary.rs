@@ -44,7 +44,8 @@ impl Compare {
     }
 }
 
-/// A uniform quantiser: `(round(clip(x / scale + zero, lowest, highest)) - zero) * scale`, as QONNX computes it.
+/// A uniform quantiser: `(round(clip(x / scale + zero, lowest, highest)) - zero) * scale`, as the package qonnx computes
+/// it, operation by operation in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantizer {
     /// Distance of levels.
@@ -66,6 +67,8 @@ pub enum Round {
     HalfEven,
     /// Halves away from zero.
     HalfAway,
+    /// Halves away from zero, by way of `|x| + 0.5` in f32: the number below 0.5 becomes 1, as in qonnx.
+    HalfUp,
     /// Halves towards zero.
     HalfToZero,
     /// Down.
@@ -79,17 +82,42 @@ pub enum Round {
 }
 
 impl Round {
+    /// By its name in QONNX, in any case; `None` when there is no such rounding.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "ROUND" | "HALF_EVEN" => Round::HalfEven,
+            "CEIL" => Round::Ceil,
+            "FLOOR" => Round::Floor,
+            "UP" => Round::FromZero,
+            "DOWN" | "ROUND_TO_ZERO" => Round::ToZero,
+            "HALF_UP" => Round::HalfUp,
+            "HALF_DOWN" => Round::HalfToZero,
+            _ => return None,
+        })
+    }
+
     /// The integer that `x` becomes.
     pub fn apply(self, x: f32) -> f32 {
         match self {
             Round::HalfEven => x.round_ties_even(),
             Round::HalfAway => x.round(),
+            Round::HalfUp => (x.abs() + 0.5).floor().copysign(x),
             Round::HalfToZero => (x.abs() - 0.5).ceil().copysign(x),
             Round::Floor => x.floor(),
             Round::Ceil => x.ceil(),
             Round::ToZero => x.trunc(),
             Round::FromZero => x.abs().ceil().copysign(x),
         }
+    }
+}
+
+/// Smallest and largest integer of so many bits; `narrow` leaves out one at the end where there is one more.
+pub fn bounds(bits: u32, signed: bool, narrow: bool) -> (f32, f32) {
+    let power = |bits: u32| (bits as f32).exp2();
+    let narrow = f32::from(u8::from(narrow));
+    match signed {
+        true => (narrow - power(bits.saturating_sub(1)), power(bits.saturating_sub(1)) - 1.0),
+        false => (0.0, power(bits) - 1.0 - narrow),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Operators with windows and matrices: convolutions, pools, matrices, BatchNorm, averages.
 
-use super::importer::Walk;
+use super::importer::{Walk, Wire};
 use super::operators::Inputs;
 use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::build::BatchNorm;
 use crate::import::lower::unary::Unary;
 use crate::import::lower::{Channels, Filter, Pool, Var};
-use onebit_core::ops::{Op, PoolKind, Window};
+use onebit_core::ops::{Activation, Op, PoolKind, Window};
 
 /// How an operator says what its window is.
 struct Geometry {
@@ -174,15 +174,36 @@ impl Walk<'_> {
 
     /// A value times a constant matrix.
     pub(super) fn matmul(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
-        let x = match inputs.get(0) {
-            Some(super::importer::Wire::Var(v)) => v.clone(),
-            _ => return Err(inputs.error("multiplies a constant from the left, which is not supported")),
+        let x = match (inputs.get(0), inputs.get(1)) {
+            (Some(Wire::Var(v)), Some(Wire::Constant(_))) => v.clone(),
+            (Some(Wire::Constant(a)), Some(Wire::Var(x))) => {
+                return self.matmul_from_left(inputs, a, x.clone());
+            }
+            _ => {
+                return Err(
+                    inputs.error("multiplies two computed values (attention?), which is not supported")
+                );
+            }
         };
-        if let Some(super::importer::Wire::Var(_)) = inputs.get(1) {
-            return Err(inputs.error("multiplies two computed values (attention?), which is not supported"));
-        }
         let matrix = self.matrix(inputs, false)?;
         self.lowerer.dense(inputs.node.label(), x, &matrix)
+    }
+
+    /// A constant matrix times a value: the same for each of its columns.
+    fn matmul_from_left(&mut self, inputs: &Inputs<'_>, a: &Array, x: Var) -> Result<Var> {
+        let n = x.dims.len();
+        let [outer @ .., rows, _] = a.shape.as_slice() else {
+            return Err(inputs.error("has a matrix with fewer than two axes"));
+        };
+        if n < 2 || outer.iter().any(|d| *d != 1) {
+            return Err(inputs.error("multiplies along the batch axis, which is not supported"));
+        }
+        let mut order: Vec<usize> = (0..n).collect();
+        order.swap(n - 2, n - 1);
+        let x = self.lowerer.transposed(x, &order);
+        let filter = Filter { rows: *rows, values: a.to_f32(), bias: None };
+        let product = self.lowerer.dense(inputs.node.label(), x, &filter)?;
+        Ok(self.lowerer.transposed(product, &order))
     }
 
     /// Input 1 as rows for each output: it is `[inputs, outputs]`, or `[outputs, inputs]` if transposed.
@@ -230,15 +251,19 @@ impl Walk<'_> {
         self.lowerer.normalized(node.label(), x, &constants)
     }
 
-    pub(super) fn pool(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+    pub(super) fn pool(&mut self, inputs: &Inputs<'_>, channels: Channels) -> Result<Var> {
         let (node, x) = (inputs.node, inputs.var(0)?);
-        let kind = if node.op == "MaxPool" { PoolKind::Max } else { PoolKind::Average };
+        let kind = if node.op.starts_with("MaxPool") { PoolKind::Max } else { PoolKind::Average };
         let axes = x.dims.len().saturating_sub(1);
-        let mut window = Geometry::of(inputs, None, axes)?.window(inputs, pixels(&x))?;
+        let size = match (channels, x.dims.as_slice()) {
+            (Channels::Last, [h, w, _]) => [*h, *w],
+            _ => pixels(&x),
+        };
+        let mut window = Geometry::of(inputs, None, axes)?.window(inputs, size)?;
         let count_pad = node.int("count_include_pad", 0)? != 0;
         if node.int("ceil_mode", 0)? != 0 {
             // One more window where the last does not reach the end, unless it would start in the padding.
-            for (axis, size) in pixels(&x).into_iter().enumerate() {
+            for (axis, size) in size.into_iter().enumerate() {
                 let extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
                 let padded = size + window.pad[axis] + window.pad[axis + 2];
                 let Some(free) = padded.checked_sub(extent) else { continue };
@@ -256,7 +281,7 @@ impl Walk<'_> {
             }
         }
         let pool = Pool { kind, window: Some(window), count_pad };
-        self.lowerer.pool(node.label(), x, Channels::First, pool)
+        self.lowerer.pool(node.label(), x, channels, pool)
     }
 
     pub(super) fn global_pool(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
@@ -281,15 +306,17 @@ impl Walk<'_> {
             _ => (1..=rank as i64).collect(),
         };
         let axes: Vec<usize> = axes.iter().map(|a| inputs.axis(*a, rank)).collect::<Result<_>>()?;
-        let n: usize = axes.iter().map(|a| x.dims[*a]).product();
-        if node.op == "ReduceL1" {
-            x = self.lowerer.unary(name, x, Unary::Abs)?;
+        match node.op {
+            "ReduceL1" => x = self.lowerer.unary(name, x, Unary::Abs)?,
+            "ReduceL2" | "ReduceSumSquare" => x = self.lowerer.unary(name, x, Unary::Pow(2.0))?,
+            _ => {}
         }
         match node.op {
             "ReduceMean" => self.lowerer.mean(name, x, &axes, keep),
-            "ReduceSum" | "ReduceL1" => {
-                let mean = self.lowerer.mean(name, x, &axes, keep)?;
-                self.lowerer.unary(name, mean, Unary::Mul(n as f32))
+            "ReduceSum" | "ReduceL1" | "ReduceSumSquare" => self.lowerer.sum(name, x, &axes, keep),
+            "ReduceL2" => {
+                let sum = self.lowerer.sum(name, x, &axes, keep)?;
+                self.lowerer.unary(name, sum, Unary::Activation(Activation::Sqrt))
             }
             _ => {
                 let turned = node.op == "ReduceMin";

@@ -1,7 +1,8 @@
 //! Walks through the nodes of an ONNX graph.
 
 use super::budget::Budget;
-use super::evaluate::evaluate_within;
+use super::evaluate::{evaluate_within, quantize_linear};
+use super::operators::CHANNELS_LAST;
 use super::proto::{self, Dim, Graph, Node, Tensor, ValueInfo};
 use super::rewrite::{Aliases, uses};
 use super::tensors::External;
@@ -66,6 +67,8 @@ pub(super) struct Walk<'a> {
     external: External,
     initializers: HashMap<&'a str, &'a Tensor<'a>>,
     aliases: Aliases<'a>,
+    /// ONNX's number of the type of each constant that nodes make.
+    types: HashMap<&'a str, i32>,
     /// How often each value will still be read.
     uses: HashMap<&'a str, usize>,
     values: HashMap<&'a str, Wire>,
@@ -122,9 +125,21 @@ fn import(
     let (lowerer, var) = Lowerer::new(&dims, channels, dtype, meta)?;
     let shape = lowerer.graph().ty(graph::Graph::INPUT).shape;
     let values = HashMap::from([(input.name, Wire::Var(var))]);
-    let (bytes, budget) = (model.bytes, Budget::default());
-    let mut walk =
-        Walk { lowerer, notes, opset, batch, bytes, budget, external, initializers, aliases, uses, values };
+    let (bytes, budget, types) = (model.bytes, Budget::default(), HashMap::new());
+    let mut walk = Walk {
+        lowerer,
+        notes,
+        opset,
+        batch,
+        bytes,
+        budget,
+        external,
+        initializers,
+        aliases,
+        types,
+        uses,
+        values,
+    };
     for node in &graph.nodes {
         if node.outputs.iter().any(|o| walk.uses.contains_key(o)) {
             walk.node(node)?;
@@ -207,6 +222,8 @@ fn channels_of<'a>(graph: &Graph<'a>, aliases: &Aliases<'a>, input: &'a str) -> 
             continue;
         }
         match node.op {
+            _ if node.domain == CHANNELS_LAST => return Channels::Last,
+            "MaxPoolNHWC" => return Channels::Last,
             "Transpose" => {
                 let last = matches!(node.ints("perm"), Ok(Some([0, 3, 1, 2] | [0, 2, 1])));
                 return if last { Channels::Last } else { Channels::First };
@@ -231,8 +248,18 @@ impl<'a> Walk<'a> {
     }
 
     /// ONNX's number of the type of the constant called `name`.
-    pub(super) fn element_type(&self, name: &str) -> Option<i32> {
-        self.initializers.get(name).map(|t| t.data_type)
+    pub(super) fn element_type(&self, name: &'a str) -> Option<i32> {
+        let name = self.aliases.resolve(name);
+        self.initializers.get(name).map(|t| t.data_type).or_else(|| self.types.get(name).copied())
+    }
+
+    /// ONNX's number of the type of what a node makes of constants, where it is known.
+    fn type_made(&self, node: &Node<'a>) -> Result<Option<i32>> {
+        Ok(match node.op {
+            "Constant" => node.tensor("value")?.map(|t| t.data_type),
+            "Cast" => i32::try_from(node.int("to", 1)?).ok(),
+            _ => node.inputs.first().and_then(|i| self.element_type(i)),
+        })
     }
 
     fn node(&mut self, node: &'a Node<'a>) -> Result<()> {
@@ -278,10 +305,22 @@ impl<'a> Walk<'a> {
             .collect();
         let Some(constants) = constants else { return self.operator(node, wires) };
         let most = self.budget.room(self.bytes.saturating_add(self.external.bytes()));
-        let made = evaluate_within(most, node.op, node.domain, self.opset, node, &constants)?;
+        let made = match (node.op, constants.as_slice()) {
+            // The type of the zero point is that of the codes, and arrays do not keep it.
+            ("QuantizeLinear", [Some(x), Some(scale), Some(zero)]) => {
+                let kind = node.inputs.get(2).and_then(|name| self.element_type(name)).unwrap_or(0);
+                quantize_linear(node, x, scale, Some(zero), kind)
+                    .map_err(|e| Error::layer(node.label(), e.to_string()))?
+                    .map(|codes| vec![codes])
+            }
+            _ => evaluate_within(most, node.op, node.domain, self.opset, node, &constants)?,
+        };
         let unknown =
             || Error::layer(node.label(), format!("({}) is an operator that is not supported", node.op));
         let made = made.ok_or_else(unknown)?;
+        if let (Some(kind), Some(out)) = (self.type_made(node)?, node.outputs.first()) {
+            self.types.insert(out, kind);
+        }
         made.iter().for_each(|a| self.budget.make(a.len()));
         Ok(made.into_iter().map(|a| Wire::Constant(Rc::new(a))).collect())
     }

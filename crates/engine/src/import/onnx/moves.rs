@@ -91,38 +91,17 @@ impl Walk<'_> {
                 }
                 self.lowerer.reshaped(name, x, dims)?
             }
-            "Expand" => {
+            "Expand" => self.expand(inputs)?,
+            "Tile" => {
                 let x = inputs.var(0)?;
-                let shape = inputs.ints(1, "shape")?.unwrap_or_default();
-                let own = self.shape(&x);
-                let longer = shape.len().checked_sub(own.len());
-                if longer.is_some_and(|axes| axes > 0 || shape[0] != 1 && shape[0] != own[0]) {
-                    return Err(inputs.error(format!("repeats samples: {own:?} becomes {shape:?}")));
+                let repeats = inputs.ints(1, "repeats")?.unwrap_or_default();
+                match repeats.split_first() {
+                    Some((1, rest)) if rest.len() == x.dims.len() => self.repeated(inputs, x, rest)?,
+                    _ => return Err(inputs.error("repeats the batch axis, which is not supported")),
                 }
-                let mut dims = x.dims.clone();
-                for (to, d) in shape.iter().rev().zip(dims.iter_mut().rev()) {
-                    match usize::try_from(*to) {
-                        Ok(to) if *d == 1 && (1..=1 << 16).contains(&to) => *d = to,
-                        Ok(to) if to == 1 || to == *d => {}
-                        _ => return Err(inputs.error(format!("cannot make {own:?} to {shape:?}"))),
-                    }
-                }
-                self.lowerer.repeated(name, x, dims)?
             }
             "Slice" => self.slice(inputs)?,
-            "Gather" => {
-                let x = inputs.var(0)?;
-                let axis = inputs.axis(node.int("axis", 0)?, x.dims.len())?;
-                let index = inputs.weight(1)?;
-                let at = index.to_i64().filter(|v| v.len() == 1).map(|v| v[0]);
-                let d = x.dims[axis] as i64;
-                let at = at.map(|i| if i < 0 { i + d } else { i }).filter(|i| (0..d).contains(i));
-                let at = at.ok_or_else(|| inputs.error("picks several elements, which is not supported"))?;
-                let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
-                parts[axis] = (at as usize, 1, 1);
-                let x = self.lowerer.sliced(name, x, &parts)?;
-                if index.shape.is_empty() { x.without(&[axis]) } else { x }
-            }
+            "Gather" => self.gather(inputs)?,
             "Concat" => {
                 let parts: Vec<Var> = (0..inputs.len()).map(|i| inputs.var(i)).collect::<Result<_>>()?;
                 let rank = parts.first().map_or(0, |p| p.dims.len());
@@ -225,6 +204,7 @@ impl Walk<'_> {
             return Err(inputs.error("has starts, ends, axes and steps of different lengths"));
         }
         let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+        let mut backwards = Vec::new();
         for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
             let batch = *axis == 0 || *axis == -(x.dims.len() as i64) - 1;
             if batch && *start == 0 && *end >= self.batch as i64 && *step == 1 {
@@ -233,7 +213,8 @@ impl Walk<'_> {
             let axis = inputs.axis(*axis, x.dims.len())?;
             let d = x.dims[axis] as i64;
             if *step < 1 {
-                return Err(inputs.error("takes elements backwards, which is not supported"));
+                backwards.push((axis, places_backwards(d, *start, *end, *step)));
+                continue;
             }
             let clamp = |v: i64| (if v < 0 { v.saturating_add(d) } else { v }).clamp(0, d);
             let (from, to) = (clamp(*start), clamp(*end));
@@ -243,7 +224,70 @@ impl Walk<'_> {
             parts[axis] =
                 (from as usize, ((to - from) as u64).div_ceil(*step as u64) as usize, *step as usize);
         }
-        self.lowerer.sliced(inputs.node.label(), x, &parts)
+        let name = inputs.node.label();
+        let mut x = self.lowerer.sliced(name, x, &parts)?;
+        for (axis, places) in backwards {
+            x = self.lowerer.taken(name, x, axis, &places)?;
+        }
+        Ok(x)
+    }
+
+    fn gather(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let (name, x) = (inputs.node.label(), inputs.var(0)?);
+        let axis = inputs.axis(inputs.node.int("axis", 0)?, x.dims.len())?;
+        let index = inputs.weight(1)?;
+        let d = x.dims[axis] as i64;
+        let place = |i: i64| usize::try_from(if i < 0 { i + d } else { i }).ok().filter(|i| (*i as i64) < d);
+        let places = index.to_i64().and_then(|v| v.into_iter().map(place).collect::<Option<Vec<_>>>());
+        let places = places.ok_or_else(|| inputs.error("picks elements that are not there"))?;
+        let x = self.lowerer.taken(name, x, axis, &places)?;
+        if index.shape.is_empty() {
+            return Ok(x.without(&[axis]));
+        }
+        let mut dims = x.dims.clone();
+        dims.splice(axis..=axis, index.shape.iter().copied());
+        if dims == x.dims { Ok(x) } else { self.lowerer.reshaped(name, x, dims) }
+    }
+
+    fn expand(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let x = inputs.var(0)?;
+        let shape = inputs.ints(1, "shape")?.unwrap_or_default();
+        let own = self.shape(&x);
+        let Some(more) = own.len().checked_sub(shape.len()) else {
+            return Err(inputs.error("adds axes before the batch axis, which is not supported"));
+        };
+        let mut repeats = vec![1; own.len()];
+        for ((repeat, from), to) in repeats.iter_mut().zip(&own).skip(more).zip(&shape) {
+            match (*from, *to) {
+                (from, to) if to == 1 || to == from => {}
+                (1, to) => *repeat = to,
+                _ => return Err(inputs.error(format!("cannot repeat {own:?} to {shape:?}"))),
+            }
+        }
+        if repeats[0] != 1 {
+            return Err(inputs.error("repeats the batch axis, which is not supported"));
+        }
+        self.repeated(inputs, x, &repeats[1..])
+    }
+
+    /// `x` so many times along each axis.
+    fn repeated(&mut self, inputs: &Inputs<'_>, mut x: Var, repeats: &[i64]) -> Result<Var> {
+        let single = repeats.iter().zip(&x.dims).all(|(n, d)| *n == 1 || *d == 1);
+        if single && x.dims.len() <= 3 {
+            let length = |(n, d): (&i64, &usize)| {
+                usize::try_from(*n).ok().filter(|n| (1..=1 << 16).contains(n)).map(|n| n * d)
+            };
+            let dims: Option<Vec<usize>> = repeats.iter().zip(&x.dims).map(length).collect();
+            let dims =
+                dims.ok_or_else(|| inputs.error("repeats a value 0 times, or more than 65536 times"))?;
+            return self.lowerer.repeated(inputs.node.label(), x, dims);
+        }
+        for (axis, n) in repeats.iter().enumerate().filter(|(_, n)| **n != 1) {
+            let n = usize::try_from(*n).ok().filter(|n| (1..=1 << 10).contains(n));
+            let n = n.ok_or_else(|| inputs.error("repeats a value 0 times, or more than 1024 times"))?;
+            x = self.lowerer.concat(inputs.node.label(), vec![x; n], axis)?;
+        }
+        Ok(x)
     }
 
     fn split(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
@@ -317,9 +361,13 @@ impl Walk<'_> {
         let axes = node.ints("axes")?.map(<[i64]>::to_vec).unwrap_or_else(|| (0..=rank as i64).collect());
         let own = self.shape(&x);
         let mut shape = own.clone();
+        let mut uneven = false;
         let place =
             |a: i64| usize::try_from(if a < 0 { a + rank as i64 + 1 } else { a }).ok().filter(|a| *a <= rank);
         match (inputs.ints(sizes_at, "")?, &scales) {
+            (Some(_), _) if node.text("keep_aspect_ratio_policy", "stretch")? != "stretch" => {
+                return Err(inputs.error("keeps the ratio of rows and columns, which is not supported"));
+            }
             (Some(sizes), _) if sizes.len() == axes.len() => {
                 for (a, s) in axes.iter().zip(&sizes) {
                     shape[place(*a).ok_or_else(|| inputs.error("names an axis that is not there"))?] = *s;
@@ -329,6 +377,8 @@ impl Walk<'_> {
                 for (a, s) in axes.iter().zip(scales) {
                     let a = place(*a).ok_or_else(|| inputs.error("names an axis that is not there"))?;
                     shape[a] = (own[a] as f32 * s).floor() as i64;
+                    // Places are computed from the scale, which is then not that of the sizes.
+                    uneven |= own[a] as f32 * s != shape[a] as f32;
                 }
             }
             _ => return Err(inputs.error("says neither sizes nor scales of all axes")),
@@ -347,6 +397,14 @@ impl Walk<'_> {
             "align_corners" => Coordinates::AlignCorners,
             other => return Err(inputs.error(format!("has the mode '{other}', which is not supported"))),
         };
+        if uneven && coordinates != Coordinates::AlignCorners {
+            return Err(inputs.error(format!(
+                "has scales that are not those of its sizes, {own:?} to {shape:?}, which is not supported; give sizes"
+            )));
+        }
+        if node.int("antialias", 0)? != 0 {
+            return Err(inputs.error("smooths what it makes smaller, which is not supported"));
+        }
         let rounding = node.text("nearest_mode", "round_prefer_floor")?;
         let mode = match (node.text("mode", "nearest")?, rounding) {
             // Half a pixel further than half pixels and then down: their nearest, of two the one behind.
@@ -371,4 +429,12 @@ impl Walk<'_> {
         let resized = self.lowerer.resized(name, x, Channels::First, Resize { size, mode, coordinates })?;
         self.chain(name, resized, &[] as &[Unary])
     }
+}
+
+/// The elements of an axis of length `d` that a slice with a negative step takes.
+fn places_backwards(d: i64, start: i64, end: i64, step: i64) -> Vec<usize> {
+    let place = |v: i64| if v < 0 { v.saturating_add(d) } else { v }.clamp(-1, d - 1);
+    let (start, end) = (place(start), place(end));
+    let step = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+    (end + 1..=start).rev().step_by(step.max(1)).map(|v| v as usize).collect()
 }

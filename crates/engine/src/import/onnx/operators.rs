@@ -1,13 +1,17 @@
 //! One arm for each operator; those that need more are in files of their own.
 
+use super::evaluate::QONNX_DOMAINS;
 use super::importer::{Walk, Wire};
 use super::proto::Node;
 use crate::error::{Error, Result};
 use crate::import::array::Array;
 use crate::import::lower::unary::{Compare, Round, Unary};
-use crate::import::lower::{Binary, Split, Var};
+use crate::import::lower::{Binary, Channels, Split, Var};
 use onebit_core::ops::{Activation, Op};
 use std::rc::Rc;
+
+/// Domain of operators of ONNX on maps with channels last.
+pub(super) const CHANNELS_LAST: &str = "qonnx.custom_op.channels_last";
 
 /// A node and its inputs.
 pub(super) struct Inputs<'n> {
@@ -90,8 +94,11 @@ impl<'a> Walk<'a> {
         if inputs.wires.iter().flatten().any(|w| matches!(w, Wire::Rows(_))) {
             return self.rows(inputs);
         }
-        if matches!(node.domain, "qonnx.custom_op.general" | "finn.custom_op.general" | "onnx.brevitas") {
+        if QONNX_DOMAINS.contains(&node.domain) {
             return Ok(vec![Wire::Var(self.qonnx(&inputs)?)]);
+        }
+        if node.domain == CHANNELS_LAST {
+            return Ok(vec![Wire::Var(self.channels_last(inputs)?)]);
         }
         if !matches!(node.domain, "" | "ai.onnx") {
             return Err(inputs.error(format!("is an operator of '{}', which is not supported", node.domain)));
@@ -112,9 +119,24 @@ impl<'a> Walk<'a> {
             "Gemm" => self.gemm(&inputs)?,
             "MatMul" => self.matmul(&inputs)?,
             "BatchNormalization" => self.batch_norm(&inputs)?,
-            "MaxPool" | "AveragePool" => self.pool(&inputs)?,
+            "MaxPool" | "AveragePool" => self.pool(&inputs, Channels::First)?,
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(&inputs)?,
-            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" => self.reduce(&inputs)?,
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2"
+            | "ReduceSumSquare" => self.reduce(&inputs)?,
+            "Mean" => {
+                let sum = self.binary(&inputs, Binary::Add)?;
+                self.lowerer.unary(node.label(), sum, Unary::Div(inputs.len() as f32))?
+            }
+            "Xor" => {
+                let same = self.binary(&inputs, Binary::Compare(Compare::Equal))?;
+                self.lowerer.unary(node.label(), same, Unary::Choose(0.0, 1.0))?
+            }
+            "ThresholdedRelu" => {
+                let x = inputs.var(0)?;
+                let above = Unary::Compare(Compare::Greater, node.float("alpha", 1.0)?);
+                let gate = self.lowerer.unary(node.label(), x.clone(), above)?;
+                self.lowerer.binary(node.label(), Binary::Mul, x, gate)?
+            }
             "QuantizeLinear" => self.quantize_linear(&inputs)?,
             "DequantizeLinear" => self.dequantize_linear(&inputs)?,
             "Where" => self.choose(&inputs)?,
@@ -163,23 +185,44 @@ impl<'a> Walk<'a> {
     fn binary(&mut self, inputs: &Inputs<'_>, f: Binary) -> Result<Var> {
         let name = inputs.node.label();
         let lacking = || inputs.error("lacks an input, or has only constants before the first value");
-        let mut left = inputs.get(0).cloned().ok_or_else(lacking)?;
-        for i in 1..inputs.len() {
-            left = Wire::Var(match (left, inputs.get(i)) {
-                (Wire::Var(a), Some(Wire::Var(b))) => self.lowerer.binary(name, f, a, b.clone())?,
-                (Wire::Var(x), Some(Wire::Constant(c))) => {
-                    self.lowerer.with_constant(name, f, x, c, false)?
-                }
-                (Wire::Constant(c), Some(Wire::Var(x))) => {
-                    self.lowerer.with_constant(name, f, x.clone(), &c, true)?
-                }
-                _ => return Err(lacking()),
-            });
+        let first = (0..inputs.len()).find(|i| matches!(inputs.get(*i), Some(Wire::Var(_))));
+        let first = first.ok_or_else(lacking)?;
+        let mut x = inputs.var(first)?;
+        // Only operators of two numbers can tell them apart.
+        for i in (0..inputs.len()).filter(|i| *i != first) {
+            x = match inputs.get(i) {
+                Some(Wire::Var(b)) => self.lowerer.binary(name, f, x, b.clone())?,
+                Some(Wire::Constant(c)) => self.lowerer.with_constant(name, f, x, c, i < first)?,
+                Some(_) | None => return Err(lacking()),
+            };
         }
-        match left {
-            Wire::Var(v) => Ok(v),
-            _ => Err(lacking()),
-        }
+        Ok(x)
+    }
+
+    /// An operator of QONNX on maps with channels last, as are the weights of a convolution.
+    fn channels_last(&mut self, mut inputs: Inputs<'_>) -> Result<Var> {
+        let x = inputs.var(0)?;
+        let rank = x.dims.len();
+        let Some(last) = rank.checked_sub(1) else { return Err(inputs.error("has no channels")) };
+        let order: Vec<usize> = std::iter::once(last).chain(0..last).collect();
+        inputs.wires[0] = Some(Wire::Var(self.lowerer.transposed(x, &order)));
+        let made = match inputs.node.op {
+            "Conv" => {
+                let weight = inputs.weight(1)?;
+                let n = weight.shape.len();
+                if n < 2 {
+                    return Err(inputs.error("has a weight with too few axes"));
+                }
+                let order: Vec<usize> = [0, n - 1].into_iter().chain(1..n - 1).collect();
+                inputs.wires[1] = Some(Wire::Constant(Rc::new(weight.transposed(&order)?)));
+                self.conv(&inputs)?
+            }
+            "MaxPool" | "AveragePool" => self.pool(&inputs, Channels::First)?,
+            "BatchNormalization" => self.batch_norm(&inputs)?,
+            _ => return Err(inputs.error("is an operator of QONNX that is not supported")),
+        };
+        let back: Vec<usize> = (1..made.dims.len()).chain([0]).collect();
+        Ok(self.lowerer.transposed(made, &back))
     }
 
     /// `where(condition, a, b)`.

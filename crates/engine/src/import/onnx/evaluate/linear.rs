@@ -40,6 +40,19 @@ fn axis(node: &Node, x: &Array, scale: &Array) -> Result<usize> {
     if scale.len() == 1 { Ok(0) } else { x.axis(node.int("axis", 1)?) }
 }
 
+/// Smallest and largest code of an ONNX type, `None` for types other than integers of 4 to 16 bits.
+pub fn code_range(data_type: i32) -> Option<(i64, i64)> {
+    Some(match data_type {
+        2 => (0, 255),
+        3 => (-128, 127),
+        4 => (0, 65_535),
+        5 => (-32_768, 32_767),
+        21 => (0, 15),
+        22 => (-8, 7),
+        _ => return None,
+    })
+}
+
 /// `round(x / scale) + zero_point` with ties to even, saturated to `data_type`, which is that of the zero point.
 /// `None` for types other than integers of 4 to 16 bits, and for scales of blocks.
 ///
@@ -52,15 +65,7 @@ pub fn quantize_linear(
     zero_point: Option<&Array>,
     data_type: i32,
 ) -> Result<Option<Array>> {
-    let bounds = match data_type {
-        2 => (0, 255),
-        3 => (-128, 127),
-        4 => (0, 65535),
-        5 => (-32768, 32767),
-        21 => (0, 15),
-        22 => (-8, 7),
-        _ => return Ok(None),
-    };
+    let Some((lowest, highest)) = code_range(data_type) else { return Ok(None) };
     let at = axis(node, x, scale)?;
     let zero = Array { shape: Vec::new(), elements: Elements::I64(vec![0]) };
     let (scales, zeros) = (along(scale, &x.shape, at)?, along(zero_point.unwrap_or(&zero), &x.shape, at)?);
@@ -68,7 +73,7 @@ pub fn quantize_linear(
     let pairs = scales.floats()?.iter().zip(zeros.integers()?);
     let code = |(x, (s, z)): (&f32, (&f32, &i64))| {
         // The cast saturates and takes what is not a number to 0.
-        ((x / s).round_ties_even() as i64).saturating_add(*z).clamp(bounds.0, bounds.1)
+        ((x / s).round_ties_even() as i64).saturating_add(*z).clamp(lowest, highest)
     };
     let codes = x.floats()?.iter().zip(pairs).map(code).collect();
     Array::new(x.shape.clone(), Elements::I64(codes)).map(Some)

@@ -15,8 +15,7 @@ use super::proto::Node;
 use super::tensors::External;
 use crate::error::{Error, Result};
 use crate::import::array::{Array, Elements, MOST_ELEMENTS, broadcast};
-pub use linear::quantize_linear;
-pub use qonnx::{QuantParams, Rounding, TruncParams};
+pub use linear::{code_range, quantize_linear};
 use std::rc::Rc;
 
 /// Domains that QONNX operators have had.
@@ -52,7 +51,7 @@ pub fn evaluate_within(
 ) -> Result<Option<Vec<Array>>> {
     let call = Call { op, opset, node, inputs, most };
     let result = size(&call).and_then(|n| call.room(n)).and_then(|()| match domain {
-        "" => standard(&call),
+        "" | "ai.onnx" => standard(&call),
         d if QONNX_DOMAINS.contains(&d) => qonnx::evaluate(&call),
         _ => Ok(None),
     });
