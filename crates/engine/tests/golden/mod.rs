@@ -38,7 +38,7 @@ pub fn outputs(graph: &Graph, input: &[f32]) -> Vec<f32> {
 }
 
 /// Elements of maps, `[image][h][w][c]` from `[image][c][h][w]`, or the other way round with `back`.
-fn reordered(values: &[f32], [h, w, c]: [usize; 3], back: bool) -> Vec<f32> {
+pub fn reordered(values: &[f32], [h, w, c]: [usize; 3], back: bool) -> Vec<f32> {
     let mut all = Vec::with_capacity(values.len());
     for image in values.chunks(h * w * c) {
         all.extend((0..h * w * c).map(|i| match back {

@@ -447,7 +447,8 @@ impl Lowerer {
             }
         }
         if pieces.is_empty() || pieces.len() > MOST_PIECES {
-            let text = format!("takes {} elements in {} pieces, which is not supported", places.len(), pieces.len());
+            let text =
+                format!("takes {} elements in {} pieces, which is not supported", places.len(), pieces.len());
             return Err(Error::layer(name, text));
         }
         let mut parts = Vec::with_capacity(pieces.len());

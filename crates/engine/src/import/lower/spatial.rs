@@ -1,13 +1,14 @@
 //! Pools, concatenation, resizing, and what looks at all channels of a pixel.
 
-use super::levels::Levels;
 use super::layout::rows_first;
+use super::levels::Levels;
+use super::unary::Unary;
 use super::{Channels, Filter, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{
-    BPool2d, Conv2d, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize, Transpose, Window,
+    BPool2d, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize, ResizeMode, Transpose, Window,
 };
 use onebit_core::types::Shape;
 
@@ -124,9 +125,15 @@ impl Lowerer {
         let x = self.as_map(name, x, channels)?;
         let x = self.unpadded(name, x)?;
         let rank = x.dims.len();
-        let value = self.float(name, &x)?;
-        let value = self.add(name, Op::Resize(resize), &[value], Params::default())?;
-        Ok(self.map_var(value, rank, channels))
+        let form = match resize.mode {
+            ResizeMode::Linear => {
+                let value = self.float(name, &x)?;
+                Form::Float(Float::new(self.add(name, Op::Resize(resize), &[value], Params::default())?))
+            }
+            _ => self.copied(name, &x, Op::Resize(resize))?,
+        };
+        let value = Var { form: form.clone(), ..x }.value();
+        Ok(self.map_with(value, rank, channels, form))
     }
 
     /// An op of all numbers along one axis, which is moved to where channels lie: `softmax` or `argmax`.
@@ -166,7 +173,8 @@ impl Lowerer {
     /// When the value has more axes than a map.
     pub fn maximum(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
         let mut x = self.unpadded(name, x)?;
-        let long: Vec<usize> = axes.iter().copied().filter(|a| x.dims.get(*a).is_some_and(|d| *d > 1)).collect();
+        let long: Vec<usize> =
+            axes.iter().copied().filter(|a| x.dims.get(*a).is_some_and(|d| *d > 1)).collect();
         let among = |x: &Var, axis: usize| long.iter().any(|a| x.groups[*a].contains(&axis));
         if long.len() > 2 {
             x = self.maximum(name, x, &long[1..], true)?;
@@ -272,7 +280,9 @@ impl Lowerer {
         let mut x = self.unpadded(name, x)?;
         let mut long: Vec<usize> = axes.to_vec();
         long.retain(|a| x.dims.get(*a).is_some_and(|d| *d > 1));
-        if long.iter().any(|a| x.groups[*a].len() > 1) && long.len() < x.dims.iter().filter(|d| **d > 1).count() {
+        if long.iter().any(|a| x.groups[*a].len() > 1)
+            && long.len() < x.dims.iter().filter(|d| **d > 1).count()
+        {
             x = self.apart(name, x)?;
         }
         let over: Vec<usize> = long.iter().flat_map(|a| x.groups[*a].clone()).collect();
@@ -298,15 +308,12 @@ impl Lowerer {
         if over.contains(&2) && map.c > 1 {
             // Over channels it is a product with one row.
             let point = Window::square(1, 1, 0);
-            let value = if sum {
-                let ones = Filter { rows: 1, values: vec![1.0; map.c], bias: None };
-                self.product(name, &x, &ones, point, 1, 0.0)?
-            } else {
-                let value = self.float(name, &x)?;
-                let op = Op::Conv2d(Conv2d { window: point, groups: 1, pad_value: 0.0 });
-                let weight = Some(Tensor::f32_matrix(1, map.c, vec![1.0 / map.c as f32; map.c]));
-                self.add(name, op, &[value], Params { weight, ..Params::default() })?
-            };
+            let ones = Filter { rows: 1, values: vec![1.0; map.c], bias: None };
+            let mut value = self.product(name, &x, &ones, point, 1, 0.0)?;
+            // Divided last: a sum of 0 has the average 0.
+            if !sum {
+                value = self.emit(name, value, Unary::Div(map.c as f32))?;
+            }
             x.form = Form::Float(Float::new(value));
         }
         let rank = x.dims.len();

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::build::BatchNorm;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Channels, Filter, Pool, Var};
+use crate::import::lower::{Binary, Channels, Filter, Pool, Var};
 use onebit_core::ops::{Activation, Op, PoolKind, Window};
 
 /// How an operator says what its window is.
@@ -176,7 +176,9 @@ impl Walk<'_> {
     pub(super) fn matmul(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
         let x = match (inputs.get(0), inputs.get(1)) {
             (Some(Wire::Var(v)), Some(Wire::Constant(_))) => v.clone(),
-            (Some(Wire::Constant(a)), Some(Wire::Var(x))) => return self.matmul_from_left(inputs, a, x.clone()),
+            (Some(Wire::Constant(a)), Some(Wire::Var(x))) => {
+                return self.matmul_from_left(inputs, a, x.clone());
+            }
             _ => {
                 return Err(
                     inputs.error("multiplies two computed values (attention?), which is not supported")
@@ -329,17 +331,31 @@ impl Walk<'_> {
 
     pub(super) fn softmax(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
         let (node, x) = (inputs.node, inputs.var(0)?);
-        let rank = x.dims.len();
+        let name = node.label();
         let default = if self.opset < 13 { 1 } else { -1 };
-        let axis = inputs.axis(node.int("axis", default)?, rank)?;
+        let axis = inputs.axis(node.int("axis", default)?, x.dims.len())?;
+        let dims = x.dims.clone();
         // Before version 13 all axes from this one on count together.
-        if self.opset < 13 && x.dims[axis + 1..].iter().any(|d| *d > 1) {
-            return Err(inputs.error("runs over several axes together, which is not supported"));
-        }
-        let y = self.lowerer.along(node.label(), x, axis, Op::Softmax, true)?;
-        match node.op {
-            "LogSoftmax" => self.lowerer.unary(node.label(), y, Unary::Activation(Activation::Log)),
-            _ => Ok(y),
-        }
+        let joined = self.opset < 13 && dims[axis + 1..].iter().any(|d| *d > 1);
+        let x = match joined {
+            true => {
+                let n = dims[axis..].iter().product();
+                self.lowerer.reshaped(name, x, dims[..axis].iter().copied().chain([n]).collect())?
+            }
+            false => x,
+        };
+        let y = match node.op {
+            "LogSoftmax" => {
+                // x - max - log(sum(exp(x - max))), which does not underflow.
+                let most = self.lowerer.maximum(name, x.clone(), &[axis], true)?;
+                let x = self.lowerer.binary(name, Binary::Sub, x, most)?;
+                let powers = self.lowerer.unary(name, x.clone(), Unary::Activation(Activation::Exp))?;
+                let sum = self.lowerer.sum(name, powers, &[axis], true)?;
+                let log = self.lowerer.unary(name, sum, Unary::Activation(Activation::Log))?;
+                self.lowerer.binary(name, Binary::Sub, x, log)?
+            }
+            _ => self.lowerer.along(name, x, axis, Op::Softmax, true)?,
+        };
+        if joined { self.lowerer.reshaped(name, y, dims) } else { Ok(y) }
     }
 }

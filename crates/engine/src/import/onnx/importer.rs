@@ -122,8 +122,20 @@ fn import(
     let shape = lowerer.graph().ty(graph::Graph::INPUT).shape;
     let values = HashMap::from([(input.name, Wire::Var(var))]);
     let (bytes, budget, types) = (model.bytes, Budget::default(), HashMap::new());
-    let mut walk =
-        Walk { lowerer, notes, opset, batch, bytes, budget, external, initializers, aliases, types, uses, values };
+    let mut walk = Walk {
+        lowerer,
+        notes,
+        opset,
+        batch,
+        bytes,
+        budget,
+        external,
+        initializers,
+        aliases,
+        types,
+        uses,
+        values,
+    };
     for node in &graph.nodes {
         if node.outputs.iter().any(|o| walk.uses.contains_key(o)) {
             walk.node(node)?;

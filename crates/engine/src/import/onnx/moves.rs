@@ -104,6 +104,25 @@ impl Walk<'_> {
                 self.lowerer.concat(name, parts, axis)?
             }
             "Pad" => self.pad(inputs)?,
+            "SpaceToDepth" => {
+                let x = inputs.var(0)?;
+                let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
+                let [c, h, w] = x.dims[..] else {
+                    return Err(inputs.error("takes blocks of a value that is no map"));
+                };
+                if block == 0 || block > 64 || h % block != 0 || w % block != 0 {
+                    return Err(
+                        inputs.error(format!("has blocks of {block} pixels, which do not fill its map"))
+                    );
+                }
+                let mut parts = Vec::with_capacity(block * block);
+                for place in 0..block * block {
+                    let part =
+                        [(0, c, 1), (place / block, h / block, block), (place % block, w / block, block)];
+                    parts.push(self.lowerer.sliced(name, x.clone(), &part)?);
+                }
+                self.lowerer.concat(name, parts, 0)?
+            }
             "Resize" | "Upsample" => self.resize(inputs)?,
             "DepthToSpace" => {
                 let x = inputs.var(0)?;
@@ -288,18 +307,24 @@ impl Walk<'_> {
             return Err(inputs.error(format!("has {} pads for {} axes", pads.len(), axes.len())));
         }
         let mut all = vec![(0, 0); rank];
+        let mut kept: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
         for (i, axis) in axes.iter().enumerate() {
             let pair = (pads[i], pads[i + axes.len()]);
             if pair == (0, 0) {
                 continue;
             }
             let axis = inputs.axis(*axis, rank)?;
-            let size = |v: i64| usize::try_from(v).ok().filter(|v| *v <= 1 << 16);
-            let pair = size(pair.0).zip(size(pair.1));
-            all[axis] =
-                pair.ok_or_else(|| inputs.error("crops with negative pads, which is not supported"))?;
+            let size = |v: i64| usize::try_from(v.max(0)).ok().filter(|v| *v <= 1 << 16);
+            let added = size(pair.0).zip(size(pair.1));
+            all[axis] = added.ok_or_else(|| inputs.error("has impossible pads"))?;
+            // Negative pads crop.
+            let crop = |v: i64| usize::try_from(v.saturating_neg().max(0)).unwrap_or(usize::MAX);
+            let (before, after) = (crop(pair.0), crop(pair.1));
+            let left = x.dims[axis].checked_sub(before).and_then(|d| d.checked_sub(after)).filter(|d| *d > 0);
+            kept[axis] = (before, left.ok_or_else(|| inputs.error("crops all that there is"))?, 1);
         }
         let name = node.label();
+        let x = self.lowerer.sliced(name, x, &kept)?;
         match node.text("mode", "constant")? {
             "constant" => self.lowerer.padded(name, x, &all, value),
             mode @ ("reflect" | "edge") => self.lowerer.mirrored(name, x, &all, mode == "reflect"),

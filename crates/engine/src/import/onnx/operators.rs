@@ -113,9 +113,8 @@ impl<'a> Walk<'a> {
             "BatchNormalization" => self.batch_norm(&inputs)?,
             "MaxPool" | "AveragePool" => self.pool(&inputs, Channels::First)?,
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(&inputs)?,
-            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" => {
-                self.reduce(&inputs)?
-            }
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2"
+            | "ReduceSumSquare" => self.reduce(&inputs)?,
             "Mean" => {
                 let sum = self.binary(&inputs, Binary::Add)?;
                 self.lowerer.unary(node.label(), sum, Unary::Div(inputs.len() as f32))?
