@@ -308,7 +308,9 @@ impl Lowerer {
                 format!("has {rows} rows of {steps} thresholds for {c} channels"),
             ));
         };
-        let quant = Quant::new(bits, Encoding::Unsigned);
+        // Bits are -1 and +1, so that padding may be either of them or lie between.
+        let encoding = if steps == 1 { Encoding::Bipolar } else { Encoding::Unsigned };
+        let quant = Quant::new(bits, encoding);
         // Steps that the format has and the source has not are never reached.
         let all = quant.levels() - 1;
         let row = |c: usize| {
