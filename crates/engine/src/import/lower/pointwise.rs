@@ -91,6 +91,10 @@ impl Lowerer {
                         let value = self.float(name, &self.with(&x, x.form.clone()).bare())?;
                         self.of_float(name, &Float::new(value), f)?
                     }
+                    Some(Form::Levels(uneven)) if !self.is_even(&uneven) => {
+                        let value = self.float(name, &self.with(&x, x.form.clone()).bare())?;
+                        self.of_float(name, &Float::new(value), f)?
+                    }
                     Some(form) => form,
                     None => Form::Rounded { before: before.clone(), after },
                 }

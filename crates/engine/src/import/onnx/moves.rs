@@ -5,7 +5,7 @@ use super::operators::Inputs;
 use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Channels, Var};
+use crate::import::lower::{Binary, Channels, Var};
 use onebit_core::ops::{Coordinates, Resize, ResizeMode};
 use std::rc::Rc;
 
@@ -97,12 +97,7 @@ impl Walk<'_> {
             }
             "Slice" => self.slice(inputs)?,
             "Gather" => self.gather(inputs)?,
-            "Concat" => {
-                let parts: Vec<Var> = (0..inputs.len()).map(|i| inputs.var(i)).collect::<Result<_>>()?;
-                let rank = parts.first().map_or(0, |p| p.dims.len());
-                let axis = inputs.axis(node.int("axis", 1)?, rank)?;
-                self.lowerer.concat(name, parts, axis)?
-            }
+            "Concat" => self.concat(inputs)?,
             "Pad" => self.pad(inputs)?,
             "SpaceToDepth" => {
                 let x = inputs.var(0)?;
@@ -234,6 +229,44 @@ impl Walk<'_> {
         let mut dims = x.dims.clone();
         dims.splice(axis..=axis, index.shape.iter().copied());
         if dims == x.dims { Ok(x) } else { self.lowerer.reshaped(name, x, dims) }
+    }
+
+    fn concat(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let first = (0..inputs.len()).find(|i| matches!(inputs.get(*i), Some(Wire::Var(_))));
+        let like = inputs.var(first.unwrap_or(0))?;
+        let axis = inputs.axis(inputs.node.int("axis", 1)?, like.dims.len())?;
+        let mut parts = Vec::with_capacity(inputs.len());
+        for i in 0..inputs.len() {
+            parts.push(match inputs.get(i) {
+                Some(Wire::Constant(array)) => self.constant_beside(inputs, &like, axis, array)?,
+                _ => inputs.var(i)?,
+            });
+        }
+        self.lowerer.concat(inputs.node.label(), parts, axis)
+    }
+
+    /// A constant as a value that can be joined to `like` along an axis: only sums of values and constants have any.
+    fn constant_beside(
+        &mut self,
+        inputs: &Inputs<'_>,
+        like: &Var,
+        axis: usize,
+        array: &Array,
+    ) -> Result<Var> {
+        let name = inputs.node.label();
+        let n = match array.shape.as_slice() {
+            [1, rest @ ..] if rest.len() == like.dims.len() => rest[axis] as i64,
+            _ => return Err(inputs.error("joins a constant of another batch, which is not supported")),
+        };
+        let mut part: Vec<_> = like.dims.iter().map(|d| (0, *d, 1)).collect();
+        part[axis] = (0, 1, 1);
+        let x = self.lowerer.sliced(name, like.clone(), &part)?;
+        let x = self.lowerer.floats(name, x)?;
+        let zeros = self.lowerer.unary(name, x, Unary::Clip(0.0, 0.0))?;
+        let mut repeats = vec![1; like.dims.len()];
+        repeats[axis] = n;
+        let zeros = self.repeated(inputs, zeros, &repeats)?;
+        self.lowerer.with_constant(name, Binary::Add, zeros, array, false)
     }
 
     fn expand(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
