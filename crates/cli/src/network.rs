@@ -27,6 +27,7 @@ pub fn open(path: &Path) -> Result<ModelFile> {
     warn(&imported.notes);
     let mut graph = imported.graph;
     passes::optimize(&mut graph).with_context(|| path.display().to_string())?;
+    warn(&graph.notes);
     let (model, meta) = graph.into_model()?;
     Ok(ModelFile::from_bytes(file::to_bytes(&model, &meta)?))
 }

@@ -19,6 +19,8 @@ pub struct Graph {
     pub nodes: Vec<Node<'static>>,
     /// The value that is the network's output.
     pub output: usize,
+    /// What passes decided that the user should know, one sentence each.
+    pub notes: Vec<String>,
     types: Vec<ValueType>,
 }
 
@@ -28,7 +30,7 @@ impl Graph {
 
     /// A graph without ops.
     pub fn new(input: ValueType, meta: Meta) -> Self {
-        Graph { meta, nodes: Vec::new(), output: 0, types: vec![input] }
+        Graph { meta, nodes: Vec::new(), output: 0, notes: Vec::new(), types: vec![input] }
     }
 
     /// Appends an op, makes its value the output, and returns the value.
@@ -130,6 +132,7 @@ impl Graph {
         let input = self.types[0];
         let (meta, output) = (std::mem::take(&mut self.meta), self.output);
         let mut sorted = Graph::new(input, meta);
+        sorted.notes = std::mem::take(&mut self.notes);
         for i in order {
             let node = nodes[i].take().expect("every node is placed once");
             let inputs: Vec<usize> =
@@ -160,6 +163,6 @@ impl Graph {
             Node { name: n.name.clone(), op: n.op, inputs: n.inputs.clone(), params }
         });
         let nodes: Vec<_> = nodes.collect();
-        Graph { meta, output: nodes.len(), nodes, types: model.types().to_vec() }
+        Graph { meta, output: nodes.len(), nodes, notes: Vec::new(), types: model.types().to_vec() }
     }
 }

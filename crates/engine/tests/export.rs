@@ -217,11 +217,11 @@ fn write(folder: &Path, name: &str, model: &Model<'_>, meta: Meta, dialect: Dial
         1 => vec![n, s.c],
         _ => vec![n, s.h, s.w, s.c],
     };
-    npy::save(&path("input.npy"), &axes(samples, model.input().shape), &x).unwrap();
+    npy::save(path("input.npy"), &axes(samples, model.input().shape), &x).unwrap();
     let session = Session::new(model, meta, &Options::default()).unwrap();
     let y: Vec<f32> =
         session.run_elements(Elements::F32(&x)).unwrap().into_iter().flat_map(|o| o.scores).collect();
-    npy::save(&path("expected.npy"), &axes(samples, model.output().shape), &y).unwrap();
+    npy::save(path("expected.npy"), &axes(samples, model.output().shape), &y).unwrap();
     true
 }
 

@@ -3,9 +3,10 @@
 
 mod golden;
 
-use golden::{faults, folders, outputs};
+use golden::{faults, folders, outputs, reordered};
 use onebit::core::ops::Op;
 use onebit::core::types::DType;
+use onebit::data::npy;
 use onebit::export::onnx::{Dialect, export};
 use onebit::import::{ImportOptions, import};
 use onebit::{Graph, zoo};
@@ -71,4 +72,28 @@ fn exported_networks_come_back_on_bits_with_the_same_output() {
             }
         }
     }
+}
+
+/// What training code writes in many ways comes out right and on bits; `models/idioms/make.py` says what each model is.
+#[test]
+fn idioms_of_training_code_run_on_bits() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/idioms");
+    let input = npy::open(dir.join("input.npy")).unwrap().values;
+    let mut models = 0;
+    for path in std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()) {
+        if path.extension().is_none_or(|e| e != "onnx") {
+            continue;
+        }
+        models += 1;
+        let graph = import(&path, &ImportOptions::default()).unwrap().graph;
+        assert_eq!(on_bits(&graph), (1, 1), "{}", path.display());
+        let shape = graph.ty(Graph::INPUT).shape;
+        let got = outputs(&graph, &reordered(&input, shape.into(), false));
+        let got = reordered(&got, graph.ty(graph.output).shape.into(), true);
+        let want = npy::open(path.with_extension("npy")).unwrap().values;
+        for (got, want) in got.iter().zip(&want) {
+            assert!((got - want).abs() < 1e-5, "{}: {got}, not {want}", path.display());
+        }
+    }
+    assert_eq!(models, 9);
 }

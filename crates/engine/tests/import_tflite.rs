@@ -1,46 +1,20 @@
 //! Networks of TensorFlow Lite and Larq Compute Engine give what their own interpreters give.
 //!
-//! The networks of `lce-tflite` lie in `fixtures` of the folder that `ONEBIT_SHARED` names, or of `shared` beside the
-//! workspace; without it they are skipped. The others are written here.
+//! Those of `lce-tflite` are golden networks; the others are written here.
 
+mod golden;
 mod tflite_file;
 
+use golden::{argmax, folders, outputs};
 use onebit::core::model::Op;
 use onebit::data::npy;
 use onebit::import::tflite::read;
 use onebit::import::{ImportOptions, import};
 use onebit::session::Elements;
 use onebit::{Graph, Options, Session, passes};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tflite_file::Field::{Absent, Byte, Float, Int};
 use tflite_file::{BOOL, Code, F32, I8, I32, Network, Table, flexbuffer};
-
-/// Folders with `model.tflite`, `input.npy`, `expected.npy` and `meta.json`.
-fn fixtures() -> Vec<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("ONEBIT_SHARED").map_or(beside, PathBuf::from);
-    let Ok(entries) = std::fs::read_dir(shared.join("fixtures/lce-tflite")) else {
-        eprintln!("skipped: no networks in {} (set ONEBIT_SHARED)", shared.display());
-        return Vec::new();
-    };
-    let mut folders: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
-    folders.sort();
-    folders
-}
-
-/// The outputs of all images, one after the other. All passes leave every bit of them as it is.
-fn outputs(graph: &Graph, input: &[f32]) -> Vec<f32> {
-    let run = |graph: Graph| -> Vec<f32> {
-        let (model, meta) = graph.into_model().unwrap();
-        let session = Session::new(&model, meta, &Options::default()).unwrap();
-        session.run_elements(Elements::F32(input)).unwrap().into_iter().flat_map(|o| o.scores).collect()
-    };
-    let mut fused = graph.clone();
-    passes::optimize(&mut fused).unwrap();
-    let (plain, fused) = (run(graph.clone()), run(fused));
-    assert_eq!(plain, fused);
-    fused
-}
 
 /// Largest difference that `meta.json` allows; float networks are held to 1e-4 without it.
 fn tolerance(folder: &Path) -> f32 {
@@ -49,14 +23,10 @@ fn tolerance(folder: &Path) -> f32 {
     meta["tolerance_abs"].as_f64().map_or(1e-4, |t| t as f32)
 }
 
-fn argmax(scores: &[f32]) -> usize {
-    (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap()
-}
-
 #[test]
 fn networks_of_lce_give_the_numbers_of_its_interpreter() {
     let mut failed = Vec::new();
-    for folder in fixtures() {
+    for folder in folders("lce-tflite") {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let imported = match import(&folder.join("model.tflite"), &ImportOptions::default()) {
             Ok(imported) => imported,
@@ -85,7 +55,7 @@ fn networks_of_lce_give_the_numbers_of_its_interpreter() {
 #[test]
 fn what_is_binary_in_a_file_runs_on_bits() {
     for (name, layers) in [("dense_mlp", 2), ("bin_depthwise", 3), ("zoo_QuickNet", 16), ("ties", 3)] {
-        let Some(folder) = fixtures().into_iter().find(|f| f.ends_with(name)) else { return };
+        let Some(folder) = folders("lce-tflite").into_iter().find(|f| f.ends_with(name)) else { return };
         let imported = import(&folder.join("model.tflite"), &ImportOptions::default()).unwrap();
         let binary = |op: &Op| matches!(op, Op::BConv2d(_) | Op::BDense(_));
         assert_eq!(imported.graph.nodes.iter().filter(|n| binary(&n.op)).count(), layers, "{name}");

@@ -18,6 +18,14 @@ fn random_graph(rng: &mut Rng) -> Graph {
     let mut shortcut: Option<usize> = None;
     for layer in 0..2 + rng.below(10) {
         v = random_layer(&mut g, rng, v, &format!("l{layer}"));
+        // What importers write down once for each reader.
+        if rng.below(6) == 0
+            && let Some(twin) = g.producer(v).cloned()
+            && matches!(g.ty(v).dtype, DType::F32 | DType::I32)
+        {
+            let twin = g.add("twin", twin.op, &twin.inputs, twin.params).unwrap();
+            v = g.add("both", Op::Add, &[v, twin], Params::default()).unwrap();
+        }
         // A residual connection whenever an earlier float value still fits.
         if g.ty(v).dtype == DType::F32 {
             match shortcut.filter(|s| g.ty(*s) == g.ty(v)) {

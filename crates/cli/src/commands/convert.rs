@@ -110,11 +110,13 @@ impl Convert {
             bar.inc(1);
             bar.set_message(message);
         };
-        let imported = network::import(&self.source, &options)?;
+        let mut imported = network::import(&self.source, &options)?;
         bar.suspend(|| network::warn(&imported.notes));
         next("fusing");
         let mut graph = imported.graph;
         let rewrites = passes::optimize(&mut graph).with_context(|| self.source.display().to_string())?;
+        bar.suspend(|| network::warn(&graph.notes));
+        imported.notes.append(&mut graph.notes);
         let (model, meta) = graph.into_model().with_context(|| self.source.display().to_string())?;
         let mut verification = None;
         if let Some([input, expected]) = self.verify.as_deref() {

@@ -144,6 +144,10 @@ mod tests {
         assert_eq!(reading(&[7, 3, 4, 5], rgb, Nchw), Some((7, Nchw)));
         assert_eq!(reading(&[7, 4, 5, 3], rgb, Nchw), Some((7, Nhwc)));
         assert_eq!(reading(&[7, 3, 4, 5], rgb, Nhwc), Some((7, Nchw)));
+        let signal = [1, 101, 40];
+        assert_eq!(reading(&[7, 40, 101], signal, Nchw), Some((7, Nchw)));
+        assert_eq!(reading(&[7, 101, 40], signal, Nchw), Some((7, Nhwc)));
+        assert_eq!(reading(&[40, 101], signal, Nchw), Some((1, Nchw)));
         assert_eq!(reading(&[4, 5, 3], rgb, Nhwc), Some((1, Nhwc)));
         assert_eq!(reading(&[3, 4, 5], rgb, Nhwc), Some((1, Nchw)));
         assert_eq!(reading(&[7, 60], rgb, Nchw), Some((7, Nchw)));

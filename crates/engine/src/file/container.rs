@@ -22,8 +22,9 @@ pub const KEY: &str = "onebit";
 pub(super) struct Container<'a> {
     /// The text under [`KEY`].
     pub document: String,
-    /// Tensors by name.
-    pub tensors: BTreeMap<String, Stored<'a>>,
+    /// Tensors by name that were not taken yet.
+    tensors: BTreeMap<String, Entry>,
+    data: &'a [u8],
 }
 
 /// A tensor of the container.
@@ -84,17 +85,19 @@ impl<'a> Container<'a> {
         if end != data.len() as u64 {
             return Err(format!("has {} bytes of tensors, but its header describes {end}", data.len()));
         }
-        let stored = |e: Entry| Stored {
-            dtype: e.dtype,
-            shape: e.shape.0,
-            bytes: &data[e.data_offsets.0 as usize..e.data_offsets.1 as usize],
-        };
-        // One by one: collecting sorts first, which costs a small program 5 kB.
-        let mut tensors = BTreeMap::new();
-        for (name, entry) in header.tensors {
-            tensors.insert(name, stored(entry));
-        }
-        Ok(Container { document, tensors })
+        Ok(Container { document, tensors: header.tensors, data })
+    }
+
+    /// Takes a tensor out. (Names stay with what the header says of them: a second map would cost a small program 4 kB.)
+    pub fn take(&mut self, name: &str) -> Option<Stored<'a>> {
+        let Entry { dtype, shape, data_offsets: (from, to) } = self.tensors.remove(name)?;
+        // `open` has checked that offsets lie in the data.
+        Some(Stored { dtype, shape: shape.0, bytes: &self.data[from as usize..to as usize] })
+    }
+
+    /// The name of a tensor that was not taken.
+    pub fn left(&self) -> Option<&String> {
+        self.tensors.keys().next()
     }
 }
 

@@ -97,17 +97,36 @@ impl Entry {
     /// # Errors
     /// Says what is wrong.
     pub fn op(&self) -> Result<Op, String> {
-        serde_json::from_value(nested(self.op.clone())).map_err(|e| format!("is described wrongly: {e}"))
+        let wrong = |e: serde_json::Error| format!("is described wrongly: {e}");
+        let op = nested(self.op.clone());
+        match &op {
+            Value::Null => Err("is described wrongly: missing field `op`".into()),
+            // A name alone is an op without attributes, or one that lacks all of them and should name the first.
+            Value::String(name) => serde_json::from_value(op.clone())
+                .or_else(|e| {
+                    serde_json::from_value(single(name, Map::new().into()))
+                        .map_err(|f| if f.is_data() { f } else { e })
+                })
+                .map_err(wrong),
+            _ => serde_json::from_value(op).map_err(wrong),
+        }
     }
 }
 
 /// Attributes of a window, which stand among those of its op.
 const WINDOW: [&str; 4] = ["kernel", "stride", "dilation", "pad"];
 
+/// A map of one key. (Collecting into maps sorts, which is kilobytes of code.)
+fn single(key: &str, value: Value) -> Value {
+    let mut map = Map::new();
+    map.insert(key.into(), value);
+    Value::Object(map)
+}
+
 /// `name` alone, or with fields in a map of its own: how serde writes a variant of an enum.
 fn variant(name: Value, fields: Map<String, Value>) -> Value {
     match name {
-        Value::String(name) if !fields.is_empty() => Value::Object(Map::from_iter([(name, fields.into())])),
+        Value::String(name) if !fields.is_empty() => single(&name, fields.into()),
         name => name,
     }
 }
@@ -118,13 +137,17 @@ fn nested(mut flat: Map<String, Value>) -> Value {
     if let Some(function) = flat.remove("function") {
         let function = variant(function, flat);
         return match name {
-            Value::String(name) => Value::Object(Map::from_iter([(name, function)])),
+            Value::String(name) => single(&name, function),
             name => name,
         };
     }
     if flat.contains_key(WINDOW[0]) {
-        let window = WINDOW.iter().filter_map(|key| Some(((*key).into(), flat.remove(*key)?)));
-        let window: Map<String, Value> = window.collect();
+        let mut window = Map::new();
+        for key in WINDOW {
+            if let Some(value) = flat.remove(key) {
+                window.insert(key.into(), value);
+            }
+        }
         flat.insert("window".into(), window.into());
     }
     variant(name, flat)
@@ -135,9 +158,10 @@ fn nested(mut flat: Map<String, Value>) -> Value {
 ///
 /// # Errors
 /// When a number is not finite.
+#[cfg(feature = "std")]
 pub(super) fn attributes(op: &Op) -> Result<Map<String, Value>, String> {
     let mut flat = Map::new();
-    flatten("op", serde_json::to_value(op).map_err(|e| e.to_string())?, &mut flat);
+    flatten("op", serde_json::to_value(op).map_err(|e| format!("{e}"))?, &mut flat);
     match flat.iter().find(|(_, v)| v.is_null()) {
         Some((key, _)) => Err(format!("has a '{key}' that is not finite")),
         None => Ok(flat),
@@ -145,6 +169,7 @@ pub(super) fn attributes(op: &Op) -> Result<Map<String, Value>, String> {
 }
 
 /// The opposite of [`nested`]: puts the name of an op or function under `key`, and its attributes beside it.
+#[cfg(feature = "std")]
 fn flatten(key: &str, value: Value, flat: &mut Map<String, Value>) {
     let Value::Object(variant) = value else {
         flat.insert(key.into(), value);

@@ -22,32 +22,29 @@ pub fn load(bytes: &[u8]) -> Result<(Model<'_>, Meta), Error> {
 }
 
 fn read(bytes: &[u8]) -> Result<(Model<'_>, Meta), String> {
-    let container = Container::open(bytes)?;
+    let mut container = Container::open(bytes)?;
     let document = Document::parse(&container.document)?;
-    let mut stored = container.tensors;
     let mut values: BTreeMap<&str, usize> = BTreeMap::new();
     values.insert("input", 0);
     let mut nodes = Vec::with_capacity(document.nodes.len());
     for entry in &document.nodes {
         check_name(&entry.name)?;
-        nodes.push(node(entry, &values, &mut stored).map_err(|e| format!("layer '{}' {e}", entry.name))?);
+        nodes.push(node(entry, &values, &mut container).map_err(|e| format!("layer '{}' {e}", entry.name))?);
         if values.insert(&entry.name, nodes.len()).is_some() {
             return Err(format!("has two layers called '{}'", entry.name));
         }
     }
-    if let Some(name) = stored.keys().next() {
+    if let Some(name) = container.left() {
         return Err(format!("has a tensor '{name}' that no layer uses"));
     }
     let model = Model::new(document.input.into(), nodes).map_err(|e| e.0)?;
     Ok((model, document.meta))
 }
 
-type Tensors<'a> = BTreeMap<String, Stored<'a>>;
-
 fn node<'a>(
     entry: &Entry,
     values: &BTreeMap<&str, usize>,
-    stored: &mut Tensors<'a>,
+    stored: &mut Container<'a>,
 ) -> Result<Node<'a>, String> {
     let op = entry.op()?;
     let value = |name: &String| {
@@ -59,7 +56,7 @@ fn node<'a>(
     for (role, wanted) in &entry.tensors {
         let slot = params.slot(role).ok_or_else(|| format!("has the unknown constant '{role}'"))?;
         let tensor = stored
-            .remove(&format!("{}.{role}", entry.name))
+            .take(&format!("{}.{role}", entry.name))
             .ok_or_else(|| format!("needs the tensor '{}.{role}', which is missing", entry.name))?;
         *slot = Some(constant(wanted, &tensor).map_err(|e| format!("has a {role} {e}"))?);
     }

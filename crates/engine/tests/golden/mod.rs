@@ -2,6 +2,7 @@
 //!
 //! They lie in `fixtures` of the folder that `ONEBIT_SHARED` names, or of `shared` beside the workspace; without it they
 //! are skipped.
+#![allow(dead_code)] // Each test file uses a part.
 
 use onebit::data::npy;
 use onebit::import::{ImportOptions, import};
@@ -75,6 +76,7 @@ pub fn faults(folder: &Path, model: &str, allowed: f32) -> Vec<String> {
     got.chunks(each).zip(expected.values.chunks(each)).enumerate().filter_map(fault).collect()
 }
 
-fn argmax(scores: &[f32]) -> usize {
+/// Index of the first largest score.
+pub fn argmax(scores: &[f32]) -> usize {
     (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap()
 }

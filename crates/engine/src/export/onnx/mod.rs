@@ -34,8 +34,8 @@ pub enum Dialect {
     Qonnx,
 }
 
-/// Largest integer up to which floats hold all of them.
-const EXACT: i64 = 1 << 24;
+/// Largest magnitude of integers that floats hold, with the next one: a threshold that none reaches.
+const EXACT: i64 = (1 << 24) - 1;
 /// Longest protocol-buffer message.
 const MAX_BYTES: usize = i32::MAX as usize;
 

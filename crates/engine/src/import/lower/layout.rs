@@ -348,6 +348,20 @@ impl Lowerer {
             return Ok(x);
         }
         let x = self.unpadded(name, x)?;
+        // Channels are padded where rows or columns lie: laid out otherwise, and after the others.
+        let rank = x.dims.len();
+        let channel = (2..=3).contains(&rank).then(|| x.groups.iter().position(|g| g == &[2])).flatten();
+        if let Some(channel) = channel.filter(|c| pads[*c] != (0, 0)) {
+            let (mut rest, mut own) = (pads.to_vec(), vec![(0, 0); rank]);
+            (own[channel], rest[channel]) = (pads[channel], (0, 0));
+            let x = self.padded(name, x, &rest, value)?;
+            let x = self.unpadded(name, x)?;
+            let mut groups = Channels::Last.groups(rank);
+            let first = groups.remove(0);
+            groups.insert(channel, first);
+            let x = self.arranged(name, x, &groups)?;
+            return self.padded(name, x, &own, value);
+        }
         // A map whose padded axes are rows and columns is taken as it is.
         let pads_of = |groups: &[Vec<usize>]| {
             let mut pad = [0; 4];

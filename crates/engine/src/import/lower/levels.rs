@@ -312,6 +312,27 @@ impl Lowerer {
         Ok(scales.map(|scales| (packed.value(), scales)))
     }
 
+    /// The maximum or minimum of `x` and `c`, if that is what `condition ? x : c` is (`condition ? c : x` unless
+    /// `x_if_true`): `where(x < c, x, c)`.
+    pub fn clipped(&self, condition: &Var, x: &Var, c: f32, x_if_true: bool) -> Option<Unary> {
+        let (Form::Levels(levels), Form::Float(float)) = (&condition.form, &x.form) else { return None };
+        let Source::Edges { base, edges, .. } = &levels.source else { return None };
+        let ([edge], [row]) = (edges.as_slice(), levels.table.as_slice()) else { return None };
+        let same_map = x.groups == condition.groups && x.padding.is_none() && condition.padding.is_none();
+        if !same_map || *base != float.root || float.chain.iter().any(|f| f.order() != Order::Rises) {
+            return None;
+        }
+        // On both sides of the edge the result is on the same side of `c` as `x`.
+        if !(float.follow(edge.next_down()) <= c && c <= float.follow(*edge)) {
+            return None;
+        }
+        match (row[0] != 0.0, row[1] != 0.0) {
+            (true, false) => Some(if x_if_true { Unary::Min(c) } else { Unary::Max(c) }),
+            (false, true) => Some(if x_if_true { Unary::Max(c) } else { Unary::Min(c) }),
+            _ => None,
+        }
+    }
+
     /// The smallest and the largest number that `x` can be.
     pub(super) fn range(&self, x: &Var) -> (f32, f32) {
         match &x.form {

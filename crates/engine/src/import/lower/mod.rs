@@ -16,6 +16,7 @@ mod levels;
 mod pointwise;
 mod products;
 mod spatial;
+mod split;
 pub mod unary;
 
 pub use layout::{Constant, Padding};
@@ -23,6 +24,7 @@ pub use levels::Levels;
 pub use pointwise::Binary;
 pub use products::Filter;
 pub use spatial::Pool;
+pub use split::Split;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -86,6 +88,8 @@ pub struct Lowerer {
     graph: Graph,
     /// Affine nodes over accumulators: what they read, and their constants.
     affines: HashMap<usize, (usize, Affine)>,
+    /// Values that are another one repeated along axes of length 1.
+    repeats: HashMap<usize, Var>,
 }
 
 /// `(x - center) * scale + bias` for each channel.
@@ -135,6 +139,7 @@ impl Lowerer {
         let lowerer = Lowerer {
             graph: Graph::new(ValueType::new(Shape::from(shape), dtype), meta),
             affines: HashMap::new(),
+            repeats: HashMap::new(),
         };
         let form = match dtype.quant() {
             None => Form::Float(Float::new(Graph::INPUT)),

@@ -336,6 +336,8 @@ impl Lowerer {
     /// When shapes do not go together, or no op computes it.
     pub fn binary(&mut self, name: &str, f: Binary, a: Var, b: Var) -> Result<Var> {
         let (a, b) = (self.unpadded(name, a)?, self.unpadded(name, b)?);
+        let b = self.unrepeated(b, &a);
+        let a = if f == Binary::Div || a.dims != b.dims { a } else { self.unrepeated(a, &b) };
         if let (Form::Levels(la), Form::Levels(lb)) = (&a.form, &b.form)
             && a.groups == b.groups
             && let Some(form) = self.joined_levels(la, lb, |x, y| f.apply(x, y))
@@ -382,11 +384,12 @@ impl Lowerer {
             large = self.apart(name, large)?;
         }
         if small.dims != large.dims && rank <= 3 {
-            // Where channels are channels an op may repeat them; what no op repeats is joined to itself.
+            // Where channels are channels an op may repeat them; what no op repeats is repeated before.
             large = self.as_map(name, large, Channels::First)?;
             if !repeatable(&small.dims, &large.dims) {
-                large = self.repeated(name, large, &small.dims)?;
-                small = self.repeated(name, small, &large.dims)?;
+                let dims: Vec<usize> = large.dims.iter().zip(&small.dims).map(|(l, s)| *l.max(s)).collect();
+                large = self.repeated(name, large, dims.clone())?;
+                small = self.repeated(name, small, dims)?;
             }
         }
         let small = self.beside(name, small, &large)?;
@@ -406,16 +409,6 @@ impl Lowerer {
         }
         let value = self.add(name, Self::elementwise(op), &[large_value, small_value], Params::default())?;
         Ok(Var { form: Form::Float(Float::new(value)), padding: None, ..large })
-    }
-
-    /// `x` with axes of length 1 repeated to the lengths of `dims`.
-    fn repeated(&mut self, name: &str, mut x: Var, dims: &[usize]) -> Result<Var> {
-        for (axis, n) in dims.iter().enumerate() {
-            if x.dims[axis] == 1 && *n > 1 {
-                x = self.concat(name, vec![x; *n], axis)?;
-            }
-        }
-        Ok(x)
     }
 
     /// `small` laid out as `large`.

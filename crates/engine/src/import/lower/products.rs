@@ -324,7 +324,8 @@ impl Lowerer {
         let mut value = self.product(name, &x, &phases, unit, groups, 0.0)?;
         if blocks > 1 {
             if groups > 1 {
-                value = self.phases_outside(name, value, blocks)?;
+                let phased = self.shape(value);
+                value = self.regrouped(name, value, phased, [filter.rows, blocks])?;
             }
             let op = Op::DepthToSpace(DepthToSpace { block: [sy, sx] });
             value = self.add(name, op, &[value], Params::default())?;

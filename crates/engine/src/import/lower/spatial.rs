@@ -3,12 +3,13 @@
 use super::layout::rows_first;
 use super::levels::Levels;
 use super::unary::Unary;
-use super::{Channels, Filter, Float, Form, Lowerer, Var};
+use super::{Binary, Channels, Filter, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{
-    BPool2d, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape, Resize, ResizeMode, Transpose, Window,
+    Activation, BPool2d, Conv2d, Coordinates, DepthToSpace, Op, Pad, PadMode, Pool2d, PoolKind, Reshape,
+    Resize, ResizeMode, Transpose, Window,
 };
 use onebit_core::types::Shape;
 
@@ -136,20 +137,91 @@ impl Lowerer {
         Ok(self.map_with(value, rank, channels, form))
     }
 
+    /// `x` with axes of length 1 repeated to the lengths `dims`, which are as many as those of `x`.
+    ///
+    /// # Errors
+    /// When there are more than three axes.
+    pub fn repeated(&mut self, name: &str, x: Var, dims: Vec<usize>) -> Result<Var> {
+        if x.dims == dims {
+            return Ok(x);
+        }
+        let x = self.unpadded(name, x)?;
+        let source = self.as_map(name, x, Channels::First)?;
+        let from = self.map_of(&source);
+        let mut to = [from.h, from.w, from.c];
+        for (d, group) in dims.iter().zip(Channels::First.groups(dims.len())) {
+            to[group[0]] = *d;
+        }
+        let [h, w, c] = to;
+        let mut value = self.float(name, &source)?;
+        if (h, w) != (from.h, from.w) {
+            let (mode, coordinates) = (ResizeMode::NearestFloor, Coordinates::Asymmetric);
+            let op = Op::Resize(Resize { size: [h, w], mode, coordinates });
+            value = self.add(name, op, &[value], Params::default())?;
+        }
+        if c != from.c {
+            let op = Op::Conv2d(Conv2d { window: Window::square(1, 1, 0), groups: 1, pad_value: 0.0 });
+            let weight = Some(Tensor::f32_matrix(c, 1, vec![1.0; c]));
+            value = self.add(name, op, &[value], Params { weight, ..Params::default() })?;
+        }
+        self.repeats.insert(value, source);
+        Ok(self.map_var(value, dims.len(), Channels::First))
+    }
+
+    /// What `small` is a repetition of, where an op that takes it beside `large` repeats it by itself.
+    pub(super) fn unrepeated(&self, small: Var, large: &Var) -> Var {
+        match self.repeats.get(&small.value()).filter(|_| matches!(small.form, Form::Float(_))) {
+            Some(source) if small.dims == large.dims => {
+                let (from, to) = (self.map_of(source), self.map_of(large));
+                let one = from.pixels() == 1 && from.c == to.c;
+                let fits = one || from.c == 1 && (from.h, from.w) == (to.h, to.w) || from.elements() == 1;
+                if fits { source.clone() } else { small }
+            }
+            _ => small,
+        }
+    }
+
+    /// The channels in `outer` groups of `inner`, which become `inner` groups of `outer`: a channel shuffle.
+    ///
+    /// # Errors
+    /// When they are not as many.
+    pub fn shuffled(&mut self, name: &str, x: Var, outer: usize, inner: usize) -> Result<Var> {
+        let x = self.as_map(name, x, Channels::First)?;
+        let x = self.unpadded(name, x)?;
+        let (rank, map) = (x.dims.len(), self.map_of(&x));
+        if outer.checked_mul(inner) != Some(map.c) {
+            return Err(Error::layer(name, format!("has {} channels, not {outer} x {inner}", map.c)));
+        }
+        let value = self.float(name, &x)?;
+        let value = self.regrouped(name, value, map, [outer, inner])?;
+        Ok(self.map_var(value, rank, Channels::First))
+    }
+
+    /// The channels of `map` as `groups[0]` groups of `groups[1]`, groups last.
+    pub(super) fn regrouped(
+        &mut self,
+        name: &str,
+        mut value: usize,
+        map: Shape,
+        groups: [usize; 2],
+    ) -> Result<usize> {
+        let ops = [
+            Op::Reshape(Reshape { shape: Shape::new(map.pixels(), groups[0], groups[1]) }),
+            Op::Transpose(Transpose { order: [0, 2, 1] }),
+            Op::Reshape(Reshape { shape: map }),
+        ];
+        for op in ops {
+            value = self.add(name, op, &[value], Params::default())?;
+        }
+        Ok(value)
+    }
+
     /// An op of all numbers along one axis, which is moved to where channels lie: `softmax` or `argmax`.
     ///
     /// # Errors
     /// When the axis is not there.
     pub fn along(&mut self, name: &str, x: Var, axis: usize, op: Op, keep: bool) -> Result<Var> {
-        let rank = x.dims.len();
-        if axis >= rank || rank > 3 {
-            return Err(Error::layer(name, "works along an axis that its value does not have"));
-        }
-        let mut groups = Channels::Last.groups(rank);
-        let last = groups.remove(rank - 1);
-        groups.insert(axis, last);
-        let x = self.unpadded(name, x)?;
-        let x = self.arranged(name, x, &groups)?;
+        let x = self.with_channels(name, x, axis)?;
         let value = self.float(name, &x)?;
         let value = self.add(name, op, &[value], Params::default())?;
         let Var { mut dims, mut groups, .. } = x;
@@ -165,6 +237,37 @@ impl Lowerer {
             }
         }
         Ok(Var { dims, groups, form, padding: None })
+    }
+
+    /// `x` with `axis` where channels lie.
+    fn with_channels(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
+        let rank = x.dims.len();
+        if axis >= rank || rank > 3 {
+            return Err(Error::layer(name, "works along an axis that its value does not have"));
+        }
+        let mut groups = Channels::Last.groups(rank);
+        let last = groups.remove(rank - 1);
+        groups.insert(axis, last);
+        let x = self.unpadded(name, x)?;
+        self.arranged(name, x, &groups)
+    }
+
+    /// `x - log(sum(exp(x)))` along an axis, also where `exp` is too small for a float.
+    ///
+    /// # Errors
+    /// As [`Lowerer::along`].
+    pub fn log_softmax(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
+        let x = self.with_channels(name, x, axis)?;
+        let length = x.dims[axis];
+        let soft = self.along(name, x.clone(), axis, Op::Softmax, true)?;
+        // x - log(softmax) is the same number at each place; the mean of it, weighted with what is not too small to tell.
+        let log = self.unary(name, soft.clone(), Unary::Max(f32::MIN_POSITIVE))?;
+        let log = self.unary(name, log, Unary::Activation(Activation::Log))?;
+        let sums = self.binary(name, Binary::Sub, x.clone(), log)?;
+        let weighted = self.binary(name, Binary::Mul, soft, sums)?;
+        let mean = self.mean(name, weighted, &[axis], true)?;
+        let sum = self.unary(name, mean, Unary::Mul(length as f32))?;
+        self.binary(name, Binary::Sub, x, sum)
     }
 
     /// The largest number over axes, counted from the first after the batch.
@@ -204,8 +307,15 @@ impl Lowerer {
     ///
     /// # Errors
     /// When the block does not divide the channels.
-    pub fn depth_to_space(&mut self, name: &str, x: Var, block: usize, channel_first: bool) -> Result<Var> {
-        let x = self.as_map(name, x, Channels::First)?;
+    pub fn depth_to_space(
+        &mut self,
+        name: &str,
+        x: Var,
+        channels: Channels,
+        block: usize,
+        channel_first: bool,
+    ) -> Result<Var> {
+        let x = self.as_map(name, x, channels)?;
         let x = self.unpadded(name, x)?;
         let (rank, map) = (x.dims.len(), self.map_of(&x));
         let blocks = block.checked_mul(block).filter(|b| *b > 0 && map.c % b == 0 && rank == 3);
@@ -217,23 +327,33 @@ impl Lowerer {
         })?;
         let mut value = self.float(name, &x)?;
         if channel_first {
-            value = self.phases_outside(name, value, blocks)?;
+            value = self.regrouped(name, value, map, [map.c / blocks, blocks])?;
         }
         let op = Op::DepthToSpace(DepthToSpace { block: [block; 2] });
         let value = self.add(name, op, &[value], Params::default())?;
-        Ok(self.map_var(value, rank, Channels::First))
+        Ok(self.map_var(value, rank, channels))
     }
 
-    /// Exchanges two axes that the channels of a map are made of: those of `(channel, phase)` become `(phase, channel)`.
-    pub(super) fn phases_outside(&mut self, name: &str, value: usize, phases: usize) -> Result<usize> {
-        let map = self.shape(value);
-        let apart = Shape::new(map.pixels(), map.c / phases, phases);
-        let ops = [
-            Op::Reshape(Reshape { shape: apart }),
-            Op::Transpose(Transpose { order: [0, 2, 1] }),
-            Op::Reshape(Reshape { shape: map }),
-        ];
-        ops.into_iter().try_fold(value, |value, op| self.add(name, op, &[value], Params::default()))
+    /// Blocks of pixels become channels, in the order (row, column, channel) of the block.
+    ///
+    /// # Errors
+    /// When the block does not divide rows and columns.
+    pub fn space_to_depth(&mut self, name: &str, x: Var, channels: Channels, block: usize) -> Result<Var> {
+        let axes = if channels == Channels::First { [1, 2, 0] } else { [0, 1, 2] };
+        let whole = |axis: usize| block > 0 && x.dims[axis] % block == 0;
+        if x.dims.len() != 3 || !whole(axes[0]) || !whole(axes[1]) {
+            return Err(Error::layer(name, format!("cannot take blocks of {block} pixels of {:?}", x.dims)));
+        }
+        let places = (0..block).flat_map(|row| (0..block).map(move |column| [row, column]));
+        let every = |[row, column]: [usize; 2]| {
+            let mut parts: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
+            for (from, axis) in [(row, axes[0]), (column, axes[1])] {
+                parts[axis] = (from, x.dims[axis] / block, block);
+            }
+            self.sliced(name, x.clone(), &parts)
+        };
+        let parts = places.map(every).collect::<Result<Vec<Var>>>()?;
+        self.concat(name, parts, axes[2])
     }
 
     /// Rows and columns around a map that repeat its border (`edge`) or mirror what is next to it.

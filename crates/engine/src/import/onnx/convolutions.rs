@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::build::BatchNorm;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Binary, Channels, Filter, Pool, Var};
+use crate::import::lower::{Channels, Filter, Pool, Var};
 use onebit_core::ops::{Activation, Op, PoolKind, Window};
 
 /// How an operator says what its window is.
@@ -345,15 +345,7 @@ impl Walk<'_> {
             false => x,
         };
         let y = match node.op {
-            "LogSoftmax" => {
-                // x - max - log(sum(exp(x - max))), which does not underflow.
-                let most = self.lowerer.maximum(name, x.clone(), &[axis], true)?;
-                let x = self.lowerer.binary(name, Binary::Sub, x, most)?;
-                let powers = self.lowerer.unary(name, x.clone(), Unary::Activation(Activation::Exp))?;
-                let sum = self.lowerer.sum(name, powers, &[axis], true)?;
-                let log = self.lowerer.unary(name, sum, Unary::Activation(Activation::Log))?;
-                self.lowerer.binary(name, Binary::Sub, x, log)?
-            }
+            "LogSoftmax" => self.lowerer.log_softmax(name, x, axis)?,
             _ => self.lowerer.along(name, x, axis, Op::Softmax, true)?,
         };
         if joined { self.lowerer.reshaped(name, y, dims) } else { Ok(y) }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph;
 use crate::import::array::Array;
 use crate::import::build::{self, choose_classes, preprocessing};
-use crate::import::lower::{Channels, Lowerer, Var};
+use crate::import::lower::{Channels, Lowerer, Split, Var};
 use crate::import::{ImportOptions, Imported, Importer};
 use crate::meta::{Layout, Meta};
 use onebit_core::types::DType;
@@ -47,6 +47,10 @@ pub(super) enum Wire {
     Constant(Rc<Array>),
     /// Known when the network runs.
     Var(Var),
+    /// The same with more axes than a map has, until a reshape joins some of them again.
+    Split(Rc<Split>),
+    /// The same with the first axis after the batch joined to it, as `Dense` of Keras has values of several axes.
+    Rows(Var),
 }
 
 /// The state of the walk.
@@ -296,7 +300,7 @@ impl<'a> Walk<'a> {
             .map(|w| match w {
                 None => Some(None),
                 Some(Wire::Constant(a)) => Some(Some(a.clone())),
-                Some(Wire::Var(_)) => None,
+                Some(Wire::Var(_) | Wire::Split(_) | Wire::Rows(_)) => None,
             })
             .collect();
         let Some(constants) = constants else { return self.operator(node, wires) };

@@ -5,7 +5,7 @@ use super::operators::Inputs;
 use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Binary, Channels, Var};
+use crate::import::lower::{Binary, Channels, Split, Var};
 use onebit_core::ops::{Coordinates, Resize, ResizeMode};
 use std::rc::Rc;
 
@@ -25,8 +25,10 @@ impl Walk<'_> {
             "Size" => return constant(Array::ints(vec![self.shape(&inputs.var(0)?).iter().product()])),
             "Split" => return self.split(inputs),
             "Transpose" => {
-                let x = inputs.var(0)?;
-                let rank = x.dims.len() as i64;
+                let rank = match inputs.get(0) {
+                    Some(Wire::Split(split)) => split.dims.len(),
+                    _ => inputs.var(0)?.dims.len(),
+                } as i64;
                 let reversed: Vec<i64> = (0..=rank).rev().collect();
                 let order = node.ints("perm")?.unwrap_or(&reversed);
                 let mut seen: Vec<i64> = order.to_vec();
@@ -37,9 +39,12 @@ impl Walk<'_> {
                     );
                 }
                 let order: Vec<usize> = order[1..].iter().map(|a| *a as usize - 1).collect();
-                self.lowerer.transposed(x, &order)
+                if let Some(Wire::Split(split)) = inputs.get(0) {
+                    return Ok(vec![Wire::Split(Rc::new(split.transposed(&order)))]);
+                }
+                self.lowerer.transposed(inputs.var(0)?, &order)
             }
-            "Reshape" => self.reshape(inputs)?,
+            "Reshape" => return self.reshape(inputs),
             "Flatten" => {
                 let x = inputs.var(0)?;
                 match node.int("axis", 1)? {
@@ -99,31 +104,16 @@ impl Walk<'_> {
             "Gather" => self.gather(inputs)?,
             "Concat" => self.concat(inputs)?,
             "Pad" => self.pad(inputs)?,
-            "SpaceToDepth" => {
-                let x = inputs.var(0)?;
-                let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
-                let [c, h, w] = x.dims[..] else {
-                    return Err(inputs.error("takes blocks of a value that is no map"));
-                };
-                if block == 0 || block > 64 || h % block != 0 || w % block != 0 {
-                    return Err(
-                        inputs.error(format!("has blocks of {block} pixels, which do not fill its map"))
-                    );
-                }
-                let mut parts = Vec::with_capacity(block * block);
-                for place in 0..block * block {
-                    let part =
-                        [(0, c, 1), (place / block, h / block, block), (place % block, w / block, block)];
-                    parts.push(self.lowerer.sliced(name, x.clone(), &part)?);
-                }
-                self.lowerer.concat(name, parts, 0)?
-            }
             "Resize" | "Upsample" => self.resize(inputs)?,
             "DepthToSpace" => {
                 let x = inputs.var(0)?;
                 let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
                 let columns_first = node.text("mode", "DCR")? == "CRD";
-                self.lowerer.depth_to_space(name, x, block, columns_first)?
+                self.lowerer.depth_to_space(name, x, Channels::First, block, columns_first)?
+            }
+            "SpaceToDepth" => {
+                let block = usize::try_from(node.int("blocksize", 0)?).unwrap_or(0);
+                self.lowerer.space_to_depth(name, inputs.var(0)?, Channels::First, block)?
             }
             _ => return Err(inputs.error("is an operator that is not supported")),
         };
@@ -135,10 +125,21 @@ impl Walk<'_> {
         std::iter::once(self.batch).chain(x.dims.iter().copied()).map(|d| d as i64).collect()
     }
 
-    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
-        let x = inputs.var(0)?;
+    fn reshape(&mut self, inputs: &Inputs<'_>) -> Result<Vec<Wire>> {
+        let split = match inputs.get(0) {
+            Some(Wire::Split(split)) => Split::clone(split),
+            _ => {
+                let x = inputs.var(0)?;
+                Split::of(x)
+            }
+        };
+        let own = std::iter::once(self.batch).chain(split.now()).map(|d| d as i64).collect();
+        self.reshaped(inputs, split, own)
+    }
+
+    /// A reshape of a value whose axes with the batch have the lengths `own`.
+    pub(super) fn reshaped(&mut self, inputs: &Inputs<'_>, split: Split, own: Vec<i64>) -> Result<Vec<Wire>> {
         let wanted = inputs.ints(1, "shape")?.ok_or_else(|| inputs.error("has no shape"))?;
-        let own = self.shape(&x);
         let keeps_zero = inputs.node.int("allowzero", 0)? == 0;
         let mut dims = Vec::with_capacity(wanted.len());
         for (i, d) in wanted.iter().enumerate() {
@@ -162,14 +163,26 @@ impl Walk<'_> {
         // A batch axis of fixed length 1 may be left out of a file whose batch is open, and the other way round.
         let rest: Vec<usize> = match dims.split_first() {
             Some((first, rest)) if *first == self.batch as i64 => rest.iter().map(|d| *d as usize).collect(),
-            _ => {
+            _ if self.batch > 1
+                || !(1..=3).contains(&dims.len())
+                || dims.iter().product::<i64>() != total =>
+            {
                 return Err(inputs.error(format!("moves elements between samples: {own:?} becomes {dims:?}")));
             }
+            _ => {
+                let rows = dims.iter().map(|d| *d as usize).collect();
+                return Ok(vec![Wire::Rows(self.lowerer.joined(inputs.node.label(), split, rows)?)]);
+            }
         };
-        if rest.iter().product::<usize>() != x.dims.iter().product::<usize>() {
+        let elements = |dims: &[usize]| dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if elements(&rest) != elements(&split.dims) {
             return Err(impossible());
         }
-        self.lowerer.reshaped(inputs.node.label(), x, rest)
+        if let Some(split) = split.further(&rest) {
+            return Ok(vec![Wire::Split(Rc::new(split))]);
+        }
+        let joined = self.lowerer.joined(inputs.node.label(), split, rest)?;
+        Ok(vec![Wire::Var(joined)])
     }
 
     fn slice(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
@@ -292,6 +305,16 @@ impl Walk<'_> {
 
     /// `x` so many times along each axis.
     fn repeated(&mut self, inputs: &Inputs<'_>, mut x: Var, repeats: &[i64]) -> Result<Var> {
+        let single = repeats.iter().zip(&x.dims).all(|(n, d)| *n == 1 || *d == 1);
+        if single && x.dims.len() <= 3 {
+            let length = |(n, d): (&i64, &usize)| {
+                usize::try_from(*n).ok().filter(|n| (1..=1 << 16).contains(n)).map(|n| n * d)
+            };
+            let dims: Option<Vec<usize>> = repeats.iter().zip(&x.dims).map(length).collect();
+            let dims =
+                dims.ok_or_else(|| inputs.error("repeats a value 0 times, or more than 65536 times"))?;
+            return self.lowerer.repeated(inputs.node.label(), x, dims);
+        }
         for (axis, n) in repeats.iter().enumerate().filter(|(_, n)| **n != 1) {
             let n = usize::try_from(*n).ok().filter(|n| (1..=1 << 10).contains(n));
             let n = n.ok_or_else(|| inputs.error("repeats a value 0 times, or more than 1024 times"))?;

@@ -6,7 +6,7 @@ use super::proto::Node;
 use crate::error::{Error, Result};
 use crate::import::array::Array;
 use crate::import::lower::unary::{Compare, Round, Unary};
-use crate::import::lower::{Binary, Channels, Var};
+use crate::import::lower::{Binary, Channels, Split, Var};
 use onebit_core::ops::{Activation, Op};
 use std::rc::Rc;
 
@@ -39,6 +39,11 @@ impl Inputs<'_> {
             Some(Wire::Constant(_)) => {
                 Err(self.error(format!("has a constant as input {i}, which is not supported")))
             }
+            Some(Wire::Split(split)) => {
+                let axes = split.dims.len();
+                Err(self.error(format!("would need a map of {axes} axes; maps have three")))
+            }
+            Some(Wire::Rows(_)) => Err(self.error("moves elements between samples")),
             None => Err(self.error(format!("has no input {i}"))),
         }
     }
@@ -46,7 +51,7 @@ impl Inputs<'_> {
     pub fn constant(&self, i: usize) -> Result<Option<Rc<Array>>> {
         match self.get(i) {
             Some(Wire::Constant(a)) => Ok(Some(a.clone())),
-            Some(Wire::Var(_)) => {
+            Some(Wire::Var(_) | Wire::Split(_) | Wire::Rows(_)) => {
                 let text = "computes its input {i} from the network's input, which is not supported";
                 Err(self.error(text.replace("{i}", &i.to_string())))
             }
@@ -86,6 +91,9 @@ impl<'a> Walk<'a> {
     /// The results of a node with an input that is no constant.
     pub fn operator(&mut self, node: &'a Node<'a>, wires: Vec<Option<Wire>>) -> Result<Vec<Wire>> {
         let inputs = Inputs { node, wires };
+        if inputs.wires.iter().flatten().any(|w| matches!(w, Wire::Rows(_))) {
+            return self.rows(inputs);
+        }
         if QONNX_DOMAINS.contains(&node.domain) {
             return Ok(vec![Wire::Var(self.qonnx(&inputs)?)]);
         }
@@ -149,6 +157,31 @@ impl<'a> Walk<'a> {
         Ok(vec![Wire::Var(var)])
     }
 
+    /// An operator of values whose samples are joined with another axis: what treats each row or element alone, and the
+    /// reshape that takes them apart again.
+    fn rows(&mut self, inputs: Inputs<'a>) -> Result<Vec<Wire>> {
+        let Inputs { node, wires } = inputs;
+        let alone = matches!(node.op, "MatMul" | "Gemm") || binary_of(node.op).is_some();
+        let all = !wires.iter().flatten().any(|w| matches!(w, Wire::Var(_) | Wire::Split(_)));
+        if let ("Reshape", Some(Some(Wire::Rows(x)))) = (node.op, wires.first()) {
+            let (split, own) = (Split::of(x.clone()), x.dims.iter().map(|d| *d as i64).collect());
+            return self.reshaped(&Inputs { node, wires }, split, own);
+        }
+        let single = |w: Option<Wire>| match w {
+            Some(Wire::Rows(x)) => Some(Wire::Var(x)),
+            other => other,
+        };
+        let inputs = Inputs { node, wires: wires.into_iter().map(single).collect() };
+        if !all || !(alone || unary_of(&inputs)?.is_some()) {
+            return Err(inputs.error("reads a value whose samples are joined with another axis"));
+        }
+        let join = |w: Wire| match w {
+            Wire::Var(x) => Wire::Rows(x),
+            other => other,
+        };
+        Ok(self.operator(node, inputs.wires)?.into_iter().map(join).collect())
+    }
+
     fn binary(&mut self, inputs: &Inputs<'_>, f: Binary) -> Result<Var> {
         let name = inputs.node.label();
         let lacking = || inputs.error("lacks an input, or has only constants before the first value");
@@ -160,7 +193,7 @@ impl<'a> Walk<'a> {
             x = match inputs.get(i) {
                 Some(Wire::Var(b)) => self.lowerer.binary(name, f, x, b.clone())?,
                 Some(Wire::Constant(c)) => self.lowerer.with_constant(name, f, x, c, i < first)?,
-                None => return Err(lacking()),
+                Some(_) | None => return Err(lacking()),
             };
         }
         Ok(x)
@@ -203,12 +236,19 @@ impl<'a> Walk<'a> {
         if let (Some(a), Some(b)) = (uniform(1), uniform(2)) {
             return self.lowerer.unary(name, condition, Unary::Choose(a, b));
         }
+        for (i, x_if_true) in [(1, true), (2, false)] {
+            if let (Some(Wire::Var(x)), Some(c)) = (inputs.get(i), uniform(3 - i))
+                && let Some(f) = self.lowerer.clipped(&condition, x, c, x_if_true)
+            {
+                return self.lowerer.unary(name, x.clone(), f);
+            }
+        }
         // a * condition + b * (1 - condition): one of the products is a zero.
         let other = self.lowerer.unary(name, condition.clone(), Unary::Choose(0.0, 1.0))?;
         let mut part = |i: usize, gate: Var| match inputs.get(i) {
             Some(Wire::Constant(c)) => self.lowerer.with_constant(name, Binary::Mul, gate, c, false),
             Some(Wire::Var(v)) => self.lowerer.binary(name, Binary::Mul, v.clone(), gate),
-            None => Err(inputs.error("lacks an input")),
+            _ => Err(inputs.error("lacks an input")),
         };
         let (a, b) = (part(1, condition)?, part(2, other)?);
         self.lowerer.binary(name, Binary::Add, a, b)

@@ -192,6 +192,28 @@ pub fn dense(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     activated(network, node, Value::Live(live.with(var)), node.op.options.choice(0)?)
 }
 
+/// A value times a constant matrix `[in][out]`, or `[out][in]` where the options say so.
+pub fn matmul(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+    let live = network.live(node, 0)?;
+    let array = network.constant(node, 1, "matrix (attention multiplies two computed values)")?;
+    let (transposed, turned) = (node.op.options.flag(0)?, node.op.options.flag(1)?);
+    let wrong = || node.error(format!("multiplies by a constant of shape {:?}", array.shape));
+    let [outer @ .., rows, cols] = array.shape.as_slice() else { return Err(wrong()) };
+    if transposed || outer.iter().any(|d| *d != 1) {
+        return Err(wrong());
+    }
+    let values = array.to_f32();
+    let filter = match turned {
+        true => Filter { rows: *rows, values, bias: None },
+        false => {
+            let places = (0..*cols).flat_map(|n| (0..*rows).map(move |k| k * cols + n));
+            Filter { rows: *cols, values: places.map(|i| values[i]).collect(), bias: None }
+        }
+    };
+    let var = network.lowerer.dense(&node.name, live.var.clone(), &filter)?;
+    Ok(Value::Live(live.with(var)))
+}
+
 /// Maximum, or average of what is not padding.
 pub fn pool(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let live = network.live(node, 0)?;
@@ -204,8 +226,8 @@ pub fn pool(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     activated(network, node, Value::Live(live.with(var)), node.op.options.choice(5)?)
 }
 
-/// The average over some axes.
-pub fn mean(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+/// The average, sum, largest or smallest over some axes.
+pub fn reduce(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let mut live = network.live(node, 0)?;
     let keep = node.op.options.flag(0)?;
     let mut axes = Vec::new();
@@ -216,19 +238,37 @@ pub fn mean(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
             None => live.batch = keep,
         }
     }
-    let var = network.lowerer.mean(&node.name, live.var.clone(), &axes, keep)?;
+    let (lowerer, name, var) = (&mut network.lowerer, &node.name, live.var.clone());
+    let elements: usize = axes.iter().map(|a| var.dims[*a]).product();
+    let turned = node.op.name == "REDUCE_MIN";
+    let var = match node.op.name.as_ref() {
+        "REDUCE_MAX" | "REDUCE_MIN" => {
+            let var = if turned { lowerer.unary(name, var, Unary::Mul(-1.0))? } else { var };
+            let largest = lowerer.maximum(name, var, &axes, keep)?;
+            if turned { lowerer.unary(name, largest, Unary::Mul(-1.0))? } else { largest }
+        }
+        "SUM" => {
+            let mean = lowerer.mean(name, var, &axes, keep)?;
+            lowerer.unary(name, mean, Unary::Mul(elements as f32))?
+        }
+        _ => lowerer.mean(name, var, &axes, keep)?,
+    };
     Ok(Value::Live(live.with(var)))
 }
 
-/// `exp(beta x) / sum`, over the last axis.
+/// `exp(beta x) / sum`, or its logarithm, over the last axis.
 pub fn softmax(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let mut live = network.live(node, 0)?;
-    let beta = node.op.options.float(0, 0.0)?;
+    let logarithm = node.op.name == "LOG_SOFTMAX";
+    let beta = if logarithm { 1.0 } else { node.op.options.float(0, 0.0)? };
     if beta != 1.0 {
         live.var = network.lowerer.unary(&node.name, live.var, Unary::Mul(beta))?;
     }
     let Some(axis) = live.axis(node, -1)? else { return Err(node.error("works along the batch axis")) };
-    let var = network.lowerer.along(&node.name, live.var.clone(), axis, Op::Softmax, true)?;
+    let var = match logarithm {
+        true => network.lowerer.log_softmax(&node.name, live.var.clone(), axis)?,
+        false => network.lowerer.along(&node.name, live.var.clone(), axis, Op::Softmax, true)?,
+    };
     Ok(Value::Live(live.with(var)))
 }
 

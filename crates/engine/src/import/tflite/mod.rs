@@ -51,8 +51,8 @@ impl Importer for TfLite {
 pub fn read(bytes: &[u8], file_name: &str, options: &ImportOptions) -> Result<Imported> {
     let model = Model::read(bytes)?;
     let mut network = Network::new(&model, bytes.len(), file_name, options)?;
-    for op in model.operators() {
-        network.translate(op?)?;
+    for op in model.needed()? {
+        network.translate(op)?;
     }
     let (graph, notes) = network.finish(options)?;
     Ok(Imported { graph, notes, format: NAME })

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::import::array::{Array, Elements};
 use crate::import::lower::unary::{Quantizer, Round, Unary};
-use crate::import::lower::{Channels, Lowerer, Var};
+use crate::import::lower::{Channels, Lowerer, Split, Var};
 use crate::import::{ImportOptions, build};
 use crate::meta::{Layout, Meta, Preprocessing};
 use onebit_core::types::{DType, Shape};
@@ -102,6 +102,8 @@ pub struct Network<'a> {
     pub(super) lowerer: Lowerer,
     /// By the index of their tensor.
     values: HashMap<usize, Value>,
+    /// Those with a batch axis of length 1 and more others than a map has; only reshapes and transposes read them.
+    pub(super) splits: HashMap<usize, Split>,
     /// Elements of constants that may still be read.
     allowance: usize,
     /// Layers whose bytes were counted, and the bytes that further ones may take.
@@ -112,9 +114,9 @@ pub struct Network<'a> {
 impl<'a> Network<'a> {
     /// The input, for a file of `bytes` bytes.
     pub fn new(model: &'a Model<'a>, bytes: usize, file_name: &str, options: &ImportOptions) -> Result<Self> {
-        let (&[input], &[_]) = (model.inputs.as_slice(), model.outputs.as_slice()) else {
+        let (&[input], [_, others @ ..]) = (model.inputs.as_slice(), model.outputs.as_slice()) else {
             return Err(Error::Model(format!(
-                "has {} inputs and {} outputs; networks of one of each are imported: cut it before converting",
+                "has {} inputs and {} outputs; networks of one input are imported: cut it before converting",
                 model.inputs.len(),
                 model.outputs.len()
             )));
@@ -137,6 +139,10 @@ impl<'a> Network<'a> {
         let bytes_in = tensor.format == Format::U8;
         let dtype = if bytes_in { DType::U8 } else { DType::F32 };
         let mut notes = Vec::new();
+        if !others.is_empty() {
+            let (n, name) = (others.len() + 1, model.tensor(model.outputs[0])?.name);
+            notes.push(format!("The source has {n} outputs; the first, '{name}', is used."));
+        }
         let shape = match *dims {
             [h, w, c] => Shape::new(h, w, c),
             _ => Shape::vector(elements.unwrap_or(1)),
@@ -164,7 +170,8 @@ impl<'a> Network<'a> {
         let allowance = bytes.saturating_mul(ELEMENTS_PER_BYTE).saturating_add(1 << 16);
         let values = HashMap::from([(input, Value::Live(Live { var, batch, kind }))]);
         let counted = (0, bytes.saturating_mul(LAYERS_PER_BYTE).saturating_add(LAYERS_ANYWAY));
-        Ok(Network { model, lowerer, values, allowance, counted, notes })
+        let splits = HashMap::new();
+        Ok(Network { model, lowerer, values, splits, allowance, counted, notes })
     }
 
     /// Applies an op.
@@ -175,6 +182,10 @@ impl<'a> Network<'a> {
             None => op.name.to_string(),
         };
         let node = Node { op, name };
+        if let (Some(split), [output]) = (shapes::split_axes(self, &node)?, node.op.outputs.as_slice()) {
+            self.splits.insert(*output, split);
+            return self.count(&node);
+        }
         let results = self.results(&node)?;
         if results.len() != node.op.outputs.len() {
             return Err(node.error(format!(
@@ -219,8 +230,9 @@ impl<'a> Network<'a> {
             "TRANSPOSE_CONV" => layers::transposed(self, node).map(one),
             "FULLY_CONNECTED" => layers::dense(self, node).map(one),
             "AVERAGE_POOL_2D" | "MAX_POOL_2D" => layers::pool(self, node).map(one),
-            "MEAN" => layers::mean(self, node).map(one),
-            "SOFTMAX" => layers::softmax(self, node).map(one),
+            "BATCH_MATMUL" => layers::matmul(self, node).map(one),
+            "MEAN" | "SUM" | "REDUCE_MAX" | "REDUCE_MIN" => layers::reduce(self, node).map(one),
+            "SOFTMAX" | "LOG_SOFTMAX" => layers::softmax(self, node).map(one),
             "ARG_MAX" => layers::argmax(self, node).map(one),
             "RESIZE_NEAREST_NEIGHBOR" | "RESIZE_BILINEAR" => layers::resize(self, node).map(one),
             "SHAPE" => shapes::shape(self, node).map(one),
@@ -231,7 +243,9 @@ impl<'a> Network<'a> {
             "PAD" | "PADV2" | "MIRROR_PAD" => shapes::pad(self, node).map(one),
             "SLICE" => shapes::slice(self, node).map(one),
             "STRIDED_SLICE" => shapes::strided_slice(self, node).map(one),
-            "SPLIT" => shapes::split(self, node),
+            "DEPTH_TO_SPACE" | "SPACE_TO_DEPTH" => shapes::blocks(self, node).map(one),
+            "SPLIT" | "SPLIT_V" => shapes::split(self, node),
+            "UNPACK" => shapes::unpack(self, node),
             "CONCATENATION" => shapes::concat(self, node).map(one),
             "PACK" => shapes::pack(self, node).map(one),
             _ => match pointwise::translate(self, node)? {
@@ -292,6 +306,10 @@ impl<'a> Network<'a> {
             return Ok(value.clone());
         }
         let tensor = self.model.tensor(index)?;
+        if let Some(split) = self.splits.get(&index) {
+            let axes = split.dims.len();
+            return Err(node.error(format!("would need a map of {axes} axes; maps have three")));
+        }
         if !tensor.is_constant() {
             return Err(node.error(format!("reads '{}', which nothing makes", tensor.name)));
         }

@@ -20,6 +20,9 @@ pub fn translate(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Va
         "MAXIMUM" => (Binary::Max, false),
         "MINIMUM" => (Binary::Min, false),
         "PRELU" => (Binary::Prelu, false),
+        "POW" => (Binary::Pow, false),
+        "LOGICAL_AND" => (Binary::Mul, false),
+        "LOGICAL_OR" => (Binary::Max, false),
         "EQUAL" => truth(Compare::Equal),
         "GREATER" => truth(Compare::Greater),
         "GREATER_EQUAL" => truth(Compare::GreaterOrEqual),
@@ -60,10 +63,35 @@ fn one(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Value>> {
         "CAST" => cast(network, node)?,
         "HARD_SWISH" => return hard_swish(network, node).map(Some),
         "SELECT" | "SELECT_V2" => return select(network, node).map(Some),
+        "ELU" => return elu(network, node).map(Some),
+        "GELU" => return gelu(network, node).map(Some),
+        "SQUARED_DIFFERENCE" => {
+            let (a, b) = (floats(network, node, 0)?, floats(network, node, 1)?);
+            let difference = combined(network, node, Binary::Sub, a, b)?;
+            return applied(network, node, difference, Unary::Pow(2.0)).map(Some);
+        }
+        "NOT_EQUAL" => {
+            let (a, b) = (floats(network, node, 0)?, floats(network, node, 1)?);
+            let equal = combined(network, node, Binary::Compare(Compare::Equal), a, b)?;
+            return applied(network, node, equal, Unary::SubFrom(1.0)).map(Some);
+        }
+        "ADD_N" => {
+            let first = floats(network, node, 0)?;
+            let sum = (1..node.op.inputs.len()).try_fold(first, |sum, i| {
+                let next = floats(network, node, i)?;
+                combined(network, node, Binary::Add, sum, next)
+            });
+            return sum.map(Some);
+        }
         _ => return Ok(None),
     };
     let x = network.real(node, 0)?;
-    steps.into_iter().try_fold(x, |x, f| applied(network, node, x, f)).map(Some)
+    chain(network, node, x, &steps).map(Some)
+}
+
+/// Functions of one number, one after the other.
+fn chain(network: &mut Network<'_>, node: &Node<'_>, x: Value, steps: &[Unary]) -> Result<Value> {
+    steps.iter().try_fold(x, |x, f| applied(network, node, x, *f))
 }
 
 /// Input `i` as real numbers. Those of codes are floats from here on: what differs between channels or rises and falls
@@ -142,13 +170,39 @@ fn cast(network: &Network<'_>, node: &Node<'_>) -> Result<Vec<Unary>> {
     })
 }
 
+/// `x >= 0 ? x : exp(x) - 1`.
+fn elu(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+    let x = floats(network, node, 0)?;
+    let exp = Unary::Activation(Activation::Exp);
+    let below = chain(network, node, x.clone(), &[Unary::Min(0.0), exp, Unary::Sub(1.0)])?;
+    let above = applied(network, node, x, Unary::Max(0.0))?;
+    combined(network, node, Binary::Add, above, below)
+}
+
+/// `x * (1 + erf(x / sqrt(2))) / 2`, or its approximation `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`.
+fn gelu(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+    let x = floats(network, node, 0)?;
+    let gate = match node.op.options.flag(0)? {
+        true => {
+            let root = (2.0 / std::f64::consts::PI).sqrt();
+            let slope = [Unary::Pow(2.0), Unary::Mul((0.044_715 * root) as f32), Unary::Add(root as f32)];
+            let slope = chain(network, node, x.clone(), &slope)?;
+            let inner = combined(network, node, Binary::Mul, x.clone(), slope)?;
+            applied(network, node, inner, Unary::Activation(Activation::Tanh))?
+        }
+        false => {
+            let steps = [Unary::Mul(std::f32::consts::FRAC_1_SQRT_2), Unary::Activation(Activation::Erf)];
+            chain(network, node, x.clone(), &steps)?
+        }
+    };
+    let gate = chain(network, node, gate, &[Unary::Add(1.0), Unary::Mul(0.5)])?;
+    combined(network, node, Binary::Mul, x, gate)
+}
+
 /// `x * min(max(x + 3, 0), 6) / 6`.
 fn hard_swish(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let x = floats(network, node, 0)?;
-    let mut gate = x.clone();
-    for f in [Unary::Add(3.0), Unary::Clip(0.0, 6.0)] {
-        gate = applied(network, node, gate, f)?;
-    }
+    let gate = chain(network, node, x.clone(), &[Unary::Add(3.0), Unary::Clip(0.0, 6.0)])?;
     let product = combined(network, node, Binary::Mul, x, gate)?;
     applied(network, node, product, Unary::Div(6.0))
 }

@@ -6,6 +6,7 @@ use super::flatbuffer::{Table, Tables, damaged};
 use crate::error::{Error, Result};
 use crate::import::array::{Array, Elements};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Most axes of a tensor.
 const MAX_AXES: usize = 8;
@@ -139,9 +140,22 @@ impl<'a> Model<'a> {
         let data = start.and_then(|rest| rest.get(..usize::try_from(size).ok()?));
         data.ok_or_else(|| damaged("a buffer lies outside the file"))
     }
-    /// All ops, in the order in which they run.
-    pub fn operators(&self) -> impl Iterator<Item = Result<Operator<'a>>> {
-        (0..self.operators.len()).map(|i| self.operator(i))
+    /// The ops that the first output depends on, in the order in which they run.
+    ///
+    /// # Errors
+    /// When an op is damaged.
+    pub fn needed(&self) -> Result<Vec<Operator<'a>>> {
+        let mut read: HashSet<usize> = self.outputs.first().copied().into_iter().collect();
+        let mut needed = Vec::new();
+        for i in (0..self.operators.len()).rev() {
+            let op = self.operator(i)?;
+            if op.outputs.iter().any(|o| read.contains(o)) {
+                read.extend(op.inputs.iter().flatten());
+                needed.push(op);
+            }
+        }
+        needed.reverse();
+        Ok(needed)
     }
     fn operator(&self, index: usize) -> Result<Operator<'a>> {
         let missing = || damaged("an op is not there");

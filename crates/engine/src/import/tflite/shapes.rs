@@ -1,8 +1,9 @@
 //! Built-in ops that only move elements. Shapes must be constants once all that is known is computed.
 
-use super::network::{Live, Network, Node, Value};
+use super::network::{Kind, Live, Network, Node, Value};
 use crate::error::Result;
 use crate::import::array::{Array, Elements};
+use crate::import::lower::{Channels, Split};
 
 /// Integers as a constant.
 fn ints(values: Vec<i64>) -> Value {
@@ -18,24 +19,29 @@ pub fn shape(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     Ok(ints(shape.into_iter().map(|d| d as i64).collect()))
 }
 
-/// The same elements in another shape.
-fn reshaped(network: &mut Network<'_>, node: &Node<'_>, x: Value, target: &[i64]) -> Result<Value> {
-    let elements: usize = match &x {
-        Value::Live(live) => live.var.dims.iter().product(),
-        Value::Constant(array) => array.len(),
-    };
+/// `target` for so many elements, with the length that it leaves open.
+fn filled(node: &Node<'_>, elements: usize, target: &[i64]) -> Result<Vec<usize>> {
     let refuse = || node.error(format!("cannot give {elements} elements the shape {target:?}"));
     let known =
         target.iter().filter(|d| **d != -1).try_fold(1usize, |n, d| n.checked_mul(usize::try_from(*d).ok()?));
     let open = known.and_then(|n| elements.checked_div(n)).unwrap_or(0);
     let length = |d: &i64| if *d == -1 { Some(open) } else { usize::try_from(*d).ok() };
-    let mut shape: Vec<usize> = target.iter().map(length).collect::<Option<_>>().ok_or_else(refuse)?;
-    if shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) != Some(elements) {
-        return Err(refuse());
+    let shape: Vec<usize> = target.iter().map(length).collect::<Option<_>>().ok_or_else(refuse)?;
+    match shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) == Some(elements) {
+        true => Ok(shape),
+        false => Err(refuse()),
     }
+}
+
+/// The same elements in another shape.
+fn reshaped(network: &mut Network<'_>, node: &Node<'_>, x: Value, target: &[i64]) -> Result<Value> {
     match x {
-        Value::Constant(array) => Array::new(shape, array.elements).map(Value::Constant),
+        Value::Constant(array) => {
+            let shape = filled(node, array.len(), target)?;
+            Array::new(shape, array.elements).map(Value::Constant)
+        }
         Value::Live(live) => {
+            let mut shape = filled(node, live.var.dims.iter().product(), target)?;
             let batch = shape.first() == Some(&1);
             if batch {
                 shape.remove(0);
@@ -46,12 +52,62 @@ fn reshaped(network: &mut Network<'_>, node: &Node<'_>, x: Value, target: &[i64]
     }
 }
 
-/// To the shape in input 1, or in the options.
+/// The shape in input 1, or in the options.
+fn target(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<i64>> {
+    match node.optional(1) {
+        Some(_) => network.ints(node, 1, "shape"),
+        None => node.op.options.ints(0),
+    }
+}
+
+/// The value that input 0 is a split of, if it is one.
+fn split_input(network: &Network<'_>, node: &Node<'_>) -> Option<Split> {
+    network.splits.get(&node.optional(0)?).cloned()
+}
+
+/// The result of a reshape or transpose that has more axes than a map; `None` where it has not, and of all other ops.
+pub fn split_axes(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Split>> {
+    match (node.op.name.as_ref(), split_input(network, node)) {
+        ("RESHAPE", split) => {
+            let target = target(network, node)?;
+            if target.len() < 5 {
+                return Ok(None);
+            }
+            let split = match split {
+                Some(split) => split,
+                None => match network.real(node, 0)? {
+                    Value::Live(live) if live.batch => Split::of(live.var),
+                    _ => return Ok(None),
+                },
+            };
+            let shape = filled(node, split.dims.iter().product(), &target)?;
+            Ok(shape.strip_prefix(&[1]).and_then(|dims| split.further(dims)))
+        }
+        ("TRANSPOSE", Some(split)) => {
+            let axes = network.ints(node, 1, "order of axes")?;
+            let mut sorted = axes.clone();
+            sorted.sort_unstable();
+            if !sorted.into_iter().eq(0..=split.dims.len() as i64) || axes[0] != 0 {
+                return Err(node.error(format!("moves the batch axis or is no order of axes: {axes:?}")));
+            }
+            let order: Vec<usize> = axes[1..].iter().map(|a| *a as usize - 1).collect();
+            Ok(Some(split.transposed(&order)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// To another shape.
 pub fn reshape(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
-    let target = match node.optional(1) {
-        Some(_) => network.ints(node, 1, "shape")?,
-        None => node.op.options.ints(0)?,
-    };
+    let target = target(network, node)?;
+    if let Some(split) = split_input(network, node) {
+        let shape = filled(node, split.dims.iter().product(), &target)?;
+        let Some(dims) = shape.strip_prefix(&[1]) else {
+            return Err(node.error("joins the batch axis with others"));
+        };
+        let var = network.lowerer.joined(&node.name, split, dims.to_vec())?;
+        return Ok(Value::Live(Live { var, batch: true, kind: Kind::Real }));
+    }
     let x = network.real(node, 0)?;
     reshaped(network, node, x, &target)
 }
@@ -235,27 +291,77 @@ pub fn strided_slice(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value
     cut(network, node, x, &parts)
 }
 
-/// Equal parts along an axis; the axis is input 0.
+/// Parts along an axis: equal ones (`SPLIT`: the axis is input 0), or those of the sizes in input 1 (`SPLIT_V`).
 pub fn split(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
-    let live = network.live(node, 1)?;
-    let axis = match network.ints(node, 0, "axis")?.as_slice() {
+    let sized = node.op.name == "SPLIT_V";
+    let live = network.live(node, if sized { 0 } else { 1 })?;
+    let axis = match network.ints(node, if sized { 2 } else { 0 }, "axis")?.as_slice() {
         [axis] => live.axis(node, *axis)?,
         _ => None,
     };
     let axis = axis.ok_or_else(|| node.error("splits the batch axis"))?;
     let (length, count) = (live.var.dims[axis], node.op.outputs.len());
-    if count == 0 || length % count != 0 {
-        return Err(node.error(format!("cannot split {length} into {count} equal parts")));
+    let sizes = match sized {
+        true => network.ints(node, 1, "sizes")?,
+        false => vec![length.checked_div(count).unwrap_or(0) as i64; count],
+    };
+    let refuse = || node.error(format!("cannot split {length} into {count} parts of {sizes:?}"));
+    let known = sizes.iter().filter(|s| **s != -1).try_fold(0i64, |n, s| n.checked_add(*s));
+    let open = known.and_then(|n| (length as i64).checked_sub(n)).ok_or_else(refuse)?;
+    let size = |s: &i64| usize::try_from(if *s == -1 { open } else { *s }).ok().filter(|s| *s > 0);
+    let fits = |sizes: &Vec<usize>| {
+        sizes.len() == count && sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) == Some(length)
+    };
+    let sizes: Option<Vec<usize>> = sizes.iter().map(size).collect();
+    let sizes = sizes.filter(fits).ok_or_else(refuse)?;
+    parts(network, node, &live, axis, &sizes)
+}
+
+/// Parts of these sizes, which fill the axis.
+fn parts(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    live: &Live,
+    axis: usize,
+    sizes: &[usize],
+) -> Result<Vec<Value>> {
+    let mut from = 0;
+    let part = |size: &usize| {
+        let mut parts: Vec<(usize, usize, usize)> = live.var.dims.iter().map(|d| (0, *d, 1)).collect();
+        parts[axis] = (from, *size, 1);
+        from += size;
+        let var = network.lowerer.sliced(&node.name, live.var.clone(), &parts)?;
+        Ok(Value::Live(live.with(var)))
+    };
+    sizes.iter().map(part).collect()
+}
+
+/// Each element of an axis, without it.
+pub fn unpack(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
+    let live = network.live(node, 0)?;
+    let axis = live.axis(node, i64::from(node.op.options.int(1, 0)?))?;
+    let axis = axis.ok_or_else(|| node.error("takes the batch apart"))?;
+    let sizes = vec![1; live.var.dims[axis]];
+    if sizes.len() != node.op.outputs.len() {
+        return Err(node.error(format!("makes {} values of {}", node.op.outputs.len(), sizes.len())));
     }
-    let size = length / count;
-    (0..count)
-        .map(|i| {
-            let mut parts: Vec<(usize, usize, usize)> = live.var.dims.iter().map(|d| (0, *d, 1)).collect();
-            parts[axis] = (i * size, size, 1);
-            let var = network.lowerer.sliced(&node.name, live.var.clone(), &parts)?;
-            Ok(Value::Live(live.with(var)))
-        })
-        .collect()
+    let single = |value| match value {
+        Value::Live(live) => Value::Live(live.with(live.var.clone().without(&[axis]))),
+        constant => constant,
+    };
+    Ok(parts(network, node, &live, axis, &sizes)?.into_iter().map(single).collect())
+}
+
+/// Channels become blocks of pixels, or the other way round.
+pub fn blocks(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+    let live = network.live(node, 0)?;
+    let block = usize::try_from(node.op.options.int(0, 0)?).unwrap_or(0);
+    let (lowerer, name, var) = (&mut network.lowerer, &node.name, live.var.clone());
+    let var = match node.op.name.as_ref() {
+        "DEPTH_TO_SPACE" => lowerer.depth_to_space(name, var, Channels::Last, block, false)?,
+        _ => lowerer.space_to_depth(name, var, Channels::Last, block)?,
+    };
+    Ok(Value::Live(live.with(var)))
 }
 
 /// Values side by side along an axis.

@@ -14,7 +14,8 @@ pub(super) fn evaluate(call: &Call) -> Result<Option<Array>> {
         "ReduceL1" => reduce(call, Reduction::L1)?,
         "ReduceL2" => reduce(call, Reduction::L2)?,
         "ReduceSumSquare" => reduce(call, Reduction::SumSquare)?,
-        "ArgMax" => arg_max(call)?,
+        "ArgMax" => extreme(call, false)?,
+        "ArgMin" => extreme(call, true)?,
         "Softmax" => softmax(call)?,
         "MatMul" => match (call.input(0)?, call.input(1)?) {
             (a, b) if a.shape.len() == 2 && b.shape.len() == 2 => a.multiplied(b)?,
@@ -41,14 +42,16 @@ fn reduce(call: &Call, how: Reduction) -> Result<Array> {
     x.reduced(&axes, how, keep)
 }
 
-fn arg_max(call: &Call) -> Result<Array> {
+/// Places of the largest elements along an axis, or of the smallest.
+fn extreme(call: &Call, smallest: bool) -> Result<Array> {
     let x = call.input(0)?;
     let axis = x.axis(call.node.int("axis", 0)?)?;
     let last = call.flag("select_last_index", false)?;
-    fn places<T: PartialOrd>(v: &[T], length: usize, last: bool) -> Vec<i64> {
+    fn places<T: PartialOrd>(v: &[T], length: usize, smallest: bool, last: bool) -> Vec<i64> {
         let best = |row: &[T]| {
             let better = |best: usize, i: usize| {
-                if row[i] > row[best] || last && row[i] == row[best] { i } else { best }
+                let better = if smallest { row[i] < row[best] } else { row[i] > row[best] };
+                if better || last && row[i] == row[best] { i } else { best }
             };
             (1..row.len()).fold(0, better) as i64
         };
@@ -59,8 +62,8 @@ fn arg_max(call: &Call) -> Result<Array> {
         return Err(Error::Model("an axis without elements has no maximum".into()));
     }
     let elements = match &rows.elements {
-        Elements::F32(v) => places(v, length, last),
-        Elements::I64(v) => places(v, length, last),
+        Elements::F32(v) => places(v, length, smallest, last),
+        Elements::I64(v) => places(v, length, smallest, last),
         Elements::Bool(_) => return Err(Error::Model("truth values have no maximum".into())),
     };
     let mut shape = x.shape.clone();

@@ -95,6 +95,13 @@ pub struct Attribute<'a> {
     pub value: Value<'a>,
 }
 
+impl Attribute<'_> {
+    /// Whether it is one number.
+    pub fn is_number(&self) -> bool {
+        matches!(self.value, Value::Float(_) | Value::Int(_))
+    }
+}
+
 /// Value of an [`Attribute`].
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
