@@ -317,6 +317,31 @@ fn padded_sequences_run_on_bits() {
     assert!(graph.nodes.iter().any(|n| matches!(n.op, Op::BConv2d(_))));
 }
 
+/// A dilated convolution as TensorFlow writes it: even and odd pixels become a batch of two.
+#[test]
+fn pixels_in_the_batch_are_dilation() {
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 1, 4, 1], F32);
+    let block = network.ints(&[2], &[1, 2]);
+    let pads = network.ints(&[2, 2], &[0, 0, 2, 2]);
+    let crops = network.ints(&[2, 2], &[0, 0, 0, 1]);
+    let filter = network.floats(&[1, 1, 3, 1], &[1.0, 10.0, 100.0]);
+    let [apart, made, out] =
+        [[2, 1, 4, 1], [2, 1, 2, 1], [1, 1, 3, 1]].map(|shape| network.tensor(&shape, F32));
+    network.op(Code::Builtin(38), &[x, block, pads], &[apart], vec![], vec![]);
+    network.op(Code::Builtin(3), &[apart, filter, -1], &[made], vec![Byte(1), Int(1), Int(1)], vec![]);
+    network.op(Code::Builtin(37), &[made, block, crops], &[out], vec![], vec![]);
+    assert_eq!(run(&network, &[1.0, 2.0, 3.0, 4.0]), [310.0, 420.0, 31.0]);
+    // What would mix the pixels of different places is refused.
+    let mut network = Network::new();
+    let x = network.tensor(&[1, 1, 4, 1], F32);
+    let (block, pads) = (network.ints(&[2], &[1, 2]), network.ints(&[2, 2], &[0, 0, 0, 0]));
+    let (apart, out) = (network.tensor(&[2, 1, 2, 1], F32), network.tensor(&[2, 1, 2, 1], F32));
+    network.op(Code::Builtin(38), &[x, block, pads], &[apart], vec![], vec![]);
+    network.op(Code::Builtin(25), &[apart], &[out], vec![Float(1.0)], vec![]);
+    assert!(error(&network).contains("in the batch"));
+}
+
 /// Two groups of two channels: for a while there are four axes.
 #[test]
 fn channels_are_shuffled() {

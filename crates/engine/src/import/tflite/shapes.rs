@@ -67,6 +67,9 @@ fn split_input(network: &Network<'_>, node: &Node<'_>) -> Option<Split> {
 
 /// The result of a reshape or transpose that has more axes than a map; `None` where it has not, and of all other ops.
 pub fn split_axes(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Split>> {
+    if node.optional(0).is_some_and(|i| network.blocks.contains_key(&i)) {
+        return Ok(None);
+    }
     match (node.op.name.as_ref(), split_input(network, node)) {
         ("RESHAPE", split) => {
             let target = target(network, node)?;
