@@ -258,15 +258,12 @@ impl Lowerer {
     /// As [`Lowerer::along`].
     pub fn log_softmax(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
         let x = self.with_channels(name, x, axis)?;
-        let length = x.dims[axis];
-        let soft = self.along(name, x.clone(), axis, Op::Softmax, true)?;
-        // x - log(softmax) is the same number at each place; the mean of it, weighted with what is not too small to tell.
-        let log = self.unary(name, soft.clone(), Unary::Max(f32::MIN_POSITIVE))?;
-        let log = self.unary(name, log, Unary::Activation(Activation::Log))?;
-        let sums = self.binary(name, Binary::Sub, x.clone(), log)?;
-        let weighted = self.binary(name, Binary::Mul, soft, sums)?;
-        let mean = self.mean(name, weighted, &[axis], true)?;
-        let sum = self.unary(name, mean, Unary::Mul(length as f32))?;
+        // x - max - log(sum(exp(x - max))): nothing underflows, and large numbers go first.
+        let most = self.maximum(name, x.clone(), &[axis], true)?;
+        let x = self.binary(name, Binary::Sub, x, most)?;
+        let powers = self.unary(name, x.clone(), Unary::Activation(Activation::Exp))?;
+        let sum = self.sum(name, powers, &[axis], true)?;
+        let sum = self.unary(name, sum, Unary::Activation(Activation::Log))?;
         self.binary(name, Binary::Sub, x, sum)
     }
 
