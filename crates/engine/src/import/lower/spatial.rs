@@ -260,13 +260,14 @@ impl Lowerer {
     /// # Errors
     /// As [`Lowerer::along`].
     pub fn log_softmax(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
-        // x - max - log(sum(exp(x - max))), which does not underflow.
+        let x = self.with_channels(name, x, axis)?;
+        // x - max - log(sum(exp(x - max))): nothing underflows, and large numbers go first.
         let most = self.maximum(name, x.clone(), &[axis], true)?;
         let x = self.binary(name, Binary::Sub, x, most)?;
         let powers = self.unary(name, x.clone(), Unary::Activation(Activation::Exp))?;
         let sum = self.sum(name, powers, &[axis], true)?;
-        let log = self.unary(name, sum, Unary::Activation(Activation::Log))?;
-        self.binary(name, Binary::Sub, x, log)
+        let sum = self.unary(name, sum, Unary::Activation(Activation::Log))?;
+        self.binary(name, Binary::Sub, x, sum)
     }
 
     /// The largest number over axes, counted from the first after the batch.
