@@ -13,6 +13,7 @@ impl Lowerer {
     /// When there is none.
     pub(super) fn emit(&mut self, name: &str, value: usize, f: Unary) -> Result<usize> {
         let c = self.shape(value).c;
+        self.check_room(name, c.checked_mul(3))?;
         let all = |v: f32| vec![v; c];
         let clip = |low: f32, high: f32| {
             Op::Activation(Activation::Clip { low: low.max(f32::MIN), high: high.min(f32::MAX) })

@@ -260,6 +260,7 @@ impl Lowerer {
         };
         let row: Vec<f32> = (0..quant.levels() - 1).map(step).collect();
         let c = self.shape(base).c;
+        self.check_room(name, c.checked_mul(row.len()))?;
         let params = Params {
             thresholds: Some(Tensor::f32_matrix(c, row.len(), row.repeat(c))),
             flips: falls.then(|| Tensor::flags(&vec![true; c])),

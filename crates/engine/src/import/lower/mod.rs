@@ -90,7 +90,13 @@ pub struct Lowerer {
     affines: HashMap<usize, (usize, Affine)>,
     /// Values that are another one repeated along axes of length 1.
     repeats: HashMap<usize, Var>,
+    /// Elements of constants that may still be added.
+    room: usize,
 }
+
+/// Elements of constants that operators may bring along besides the weights of the file: a few bytes of a hostile file
+/// can ask for constants of any size.
+const ROOM: usize = 1 << 26;
 
 /// `(x - center) * scale + bias` for each channel.
 #[derive(Clone, Debug)]
@@ -140,6 +146,7 @@ impl Lowerer {
             graph: Graph::new(ValueType::new(Shape::from(shape), dtype), meta),
             affines: HashMap::new(),
             repeats: HashMap::new(),
+            room: ROOM,
         };
         let form = match dtype.quant() {
             None => Form::Float(Float::new(Graph::INPUT)),
@@ -190,7 +197,31 @@ impl Lowerer {
         inputs: &[usize],
         params: Params<Tensor<'static>>,
     ) -> Result<usize> {
+        self.reserve(name, params.each().map(|(_, t)| t.bytes() / 4).sum())?;
         self.graph.add(name, op, inputs, params)
+    }
+    /// Allows constants of as many elements as so many bytes of weights can hold.
+    pub fn allow(&mut self, bytes: usize) {
+        self.room = self.room.saturating_add(bytes.saturating_mul(2));
+    }
+    /// Counts elements of constants.
+    ///
+    /// # Errors
+    /// When there are too many.
+    fn reserve(&mut self, name: &str, elements: usize) -> Result<()> {
+        self.check_room(name, Some(elements))?;
+        self.room -= elements;
+        Ok(())
+    }
+    /// Fails before constants of so many elements are made that could not be added.
+    fn check_room(&self, name: &str, elements: Option<usize>) -> Result<()> {
+        match elements {
+            Some(n) if n <= self.room => Ok(()),
+            _ => Err(Error::layer(
+                name,
+                "needs constants that are far larger than the file, which is not supported",
+            )),
+        }
     }
     fn shape(&self, value: usize) -> Shape {
         self.graph.ty(value).shape

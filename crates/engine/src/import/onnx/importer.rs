@@ -63,6 +63,8 @@ pub(super) struct Walk<'a> {
     pub batch: usize,
     /// Length of the file.
     bytes: usize,
+    /// Bytes of its files of weights that are open.
+    files: usize,
     budget: Budget,
     external: External,
     initializers: HashMap<&'a str, &'a Tensor<'a>>,
@@ -122,7 +124,8 @@ fn import(
         3 => DType::I8,
         _ => DType::F32,
     };
-    let (lowerer, var) = Lowerer::new(&dims, channels, dtype, meta)?;
+    let (mut lowerer, var) = Lowerer::new(&dims, channels, dtype, meta)?;
+    lowerer.allow(model.bytes);
     let shape = lowerer.graph().ty(graph::Graph::INPUT).shape;
     let values = HashMap::from([(input.name, Wire::Var(var))]);
     let (bytes, budget, types) = (model.bytes, Budget::default(), HashMap::new());
@@ -132,6 +135,7 @@ fn import(
         opset,
         batch,
         bytes,
+        files: 0,
         budget,
         external,
         initializers,
@@ -269,6 +273,10 @@ impl<'a> Walk<'a> {
             let wire = || self.wire(name).ok_or_else(|| nothing_makes(name)).and_then(|w| w).map_err(at);
             wires.push(if name.is_empty() { None } else { Some(wire()?) });
         }
+        // Files of weights count once they are open.
+        let files = self.external.bytes();
+        self.lowerer.allow(files - self.files);
+        self.files = files;
         // What was read for the last time is freed before more is made.
         for name in node.inputs.iter().filter(|n| !n.is_empty()) {
             let name = self.aliases.resolve(name);
