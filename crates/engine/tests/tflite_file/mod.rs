@@ -88,6 +88,8 @@ pub struct Network {
     buffers: Vec<Table>,
     codes: Vec<Table>,
     ops: Vec<Table>,
+    /// Where not the last tensor is the output.
+    pub outputs: Vec<i32>,
 }
 
 pub const F32: u8 = 0;
@@ -139,12 +141,10 @@ impl Network {
         self.ops.push(vec![index, inputs, outputs, Absent, Table(options), Bytes(custom)]);
     }
     pub fn file(&self) -> Vec<u8> {
-        let graph = vec![
-            Tables(self.tensors.clone()),
-            Ints(vec![0]),
-            Ints(vec![self.tensors.len() as i32 - 1]),
-            Tables(self.ops.clone()),
-        ];
+        let outputs =
+            if self.outputs.is_empty() { vec![self.tensors.len() as i32 - 1] } else { self.outputs.clone() };
+        let graph =
+            vec![Tables(self.tensors.clone()), Ints(vec![0]), Ints(outputs), Tables(self.ops.clone())];
         let codes = Tables(self.codes.clone());
         let model = vec![Int(3), codes, Tables(vec![graph]), Absent, Tables(self.buffers.clone())];
         let mut out = b"\0\0\0\0TFL3".to_vec();

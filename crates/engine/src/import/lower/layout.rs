@@ -297,6 +297,14 @@ impl Lowerer {
                 format!("cannot give {} elements the shape {dims:?}", x.dims.iter().product::<usize>());
             return Err(Error::layer(name, text));
         }
+        let long = |dims: &[usize]| dims.iter().copied().filter(|d| *d > 1).collect::<Vec<usize>>();
+        if long(&dims) == long(&x.dims) {
+            // Only axes of length 1 come or go; padding stays apart.
+            let mut kept = x.dims.iter().zip(&x.groups).filter(|(d, _)| **d > 1).map(|(_, g)| g.clone());
+            let mut group = |d: &usize| if *d > 1 { kept.next().unwrap_or_default() } else { Vec::new() };
+            let groups = dims.iter().map(&mut group).collect();
+            return Ok(Var { dims, groups, ..x });
+        }
         let x = self.unpadded(name, x)?;
         let map = self.map_of(&x);
         let sizes = [map.h, map.w, map.c];

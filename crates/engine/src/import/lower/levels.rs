@@ -59,7 +59,11 @@ impl Levels {
     fn map(&self, rows: usize, f: impl Fn(usize, f32) -> f32) -> Levels {
         let rows = rows.max(self.table.len());
         let row = |r: usize| self.table[r.min(self.table.len() - 1)].iter().map(|v| f(r, *v)).collect();
-        Levels { source: self.source.clone(), table: (0..rows).map(row).collect() }.merged()
+        let mut table: Vec<Vec<f32>> = (0..rows).map(row).collect();
+        if table.windows(2).all(|p| p[0] == p[1]) {
+            table.truncate(1);
+        }
+        Levels { source: self.source.clone(), table }.merged()
     }
     /// Levels next to each other that are the same number are one.
     fn merged(mut self) -> Self {
@@ -296,22 +300,6 @@ impl Lowerer {
         Ok(linear(quant, row).map(|(scale, offset)| Scaled { value, scale, offset }))
     }
 
-    /// Integers that stand for numbers by one scale for each channel, and these scales.
-    ///
-    /// # Errors
-    /// As ops are added.
-    pub(super) fn channel_scales(&mut self, x: &Var) -> Result<Option<(usize, Vec<f32>)>> {
-        let Form::Levels(levels) = &x.form else { return Ok(None) };
-        if levels.table.len() < 2 {
-            return Ok(None);
-        }
-        let Some(packed) = self.pack(levels)? else { return Ok(None) };
-        let Some(quant) = self.format(packed.value()).quant() else { return Ok(None) };
-        let scale = |row: &Vec<f32>| linear(quant, row).filter(|(_, offset)| *offset == 0.0).map(|l| l.0);
-        let scales: Option<Vec<f32>> = packed.table.iter().map(scale).collect();
-        Ok(scales.map(|scales| (packed.value(), scales)))
-    }
-
     /// The maximum or minimum of `x` and `c`, if that is what `condition ? x : c` is (`condition ? c : x` unless
     /// `x_if_true`): `where(x < c, x, c)`.
     pub fn clipped(&self, condition: &Var, x: &Var, c: f32, x_if_true: bool) -> Option<Unary> {
@@ -331,6 +319,22 @@ impl Lowerer {
             (false, true) => Some(if x_if_true { Unary::Max(c) } else { Unary::Min(c) }),
             _ => None,
         }
+    }
+
+    /// Integers that stand for numbers by one scale for each channel, and these scales.
+    ///
+    /// # Errors
+    /// As ops are added.
+    pub(super) fn channel_scales(&mut self, x: &Var) -> Result<Option<(usize, Vec<f32>)>> {
+        let Form::Levels(levels) = &x.form else { return Ok(None) };
+        if levels.table.len() < 2 {
+            return Ok(None);
+        }
+        let Some(packed) = self.pack(levels)? else { return Ok(None) };
+        let Some(quant) = self.format(packed.value()).quant() else { return Ok(None) };
+        let scale = |row: &Vec<f32>| linear(quant, row).filter(|(_, offset)| *offset == 0.0).map(|l| l.0);
+        let scales: Option<Vec<f32>> = packed.table.iter().map(scale).collect();
+        Ok(scales.map(|scales| (packed.value(), scales)))
     }
 
     /// The smallest and the largest number that `x` can be.

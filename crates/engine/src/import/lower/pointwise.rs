@@ -384,14 +384,20 @@ impl Lowerer {
             large = self.apart(name, large)?;
         }
         if small.dims != large.dims && rank <= 3 {
-            // Where channels are channels an op may repeat them; what no op repeats is repeated before.
+            // Where channels are channels an op may repeat them; what no op repeats is joined to itself.
             large = self.as_map(name, large, Channels::First)?;
             if !repeatable(&small.dims, &large.dims) {
-                let dims: Vec<usize> = large.dims.iter().zip(&small.dims).map(|(l, s)| *l.max(s)).collect();
+                let both = small.dims.iter().zip(&large.dims).map(|(a, b)| *a.max(b));
+                let dims: Vec<usize> = both.collect();
                 large = self.repeated(name, large, dims.clone())?;
                 small = self.repeated(name, small, dims)?;
             }
         }
+        // A flattened map beside another order: its axes are taken apart.
+        let differs = |(d, (a, b)): (&usize, (&Vec<usize>, &Vec<usize>))| *d > 1 && a != b;
+        let mut places = small.dims.iter().zip(small.groups.iter().zip(&large.groups));
+        let flat = large.groups.iter().any(|g| g.len() > 1);
+        let large = if flat && places.any(differs) { self.apart(name, large)? } else { large };
         let small = self.beside(name, small, &large)?;
         let (mut large_value, mut small_value) = (self.float(name, &large)?, self.float(name, &small)?);
         let (from, to) = (self.shape(small_value), self.shape(large_value));
@@ -413,12 +419,6 @@ impl Lowerer {
 
     /// `small` laid out as `large`.
     fn beside(&mut self, name: &str, small: Var, large: &Var) -> Result<Var> {
-        if large.groups.iter().any(|g| g.len() > 1) && small.groups != large.groups {
-            // A flattened map beside another order: both in the order of the source is always right, but the larger
-            // one has readers already.
-            let text = "combines flattened maps of different layout, which is not supported";
-            return Err(Error::layer(name, text));
-        }
         let groups = large.groups.clone();
         self.arranged(name, small, &groups)
     }

@@ -13,6 +13,9 @@ use onebit_core::ops::{
 };
 use onebit_core::types::Shape;
 
+/// Longest side of a block of pixels that becomes channels.
+const MAX_BLOCK: usize = 32;
+
 /// A pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pool {
@@ -337,7 +340,8 @@ impl Lowerer {
     /// When the block does not divide rows and columns.
     pub fn space_to_depth(&mut self, name: &str, x: Var, channels: Channels, block: usize) -> Result<Var> {
         let axes = if channels == Channels::First { [1, 2, 0] } else { [0, 1, 2] };
-        let whole = |axis: usize| block > 0 && x.dims[axis].is_multiple_of(block);
+        // There is a slice for each pixel of a block.
+        let whole = |axis: usize| (1..=MAX_BLOCK).contains(&block) && x.dims[axis] % block == 0;
         if x.dims.len() != 3 || !whole(axes[0]) || !whole(axes[1]) {
             return Err(Error::layer(name, format!("cannot take blocks of {block} pixels of {:?}", x.dims)));
         }

@@ -427,9 +427,10 @@ impl Walk<'_> {
                 inputs.error(format!("makes {own:?} to {shape:?}; only rows and columns are resized"))
             );
         }
-        let coordinates = match node.text("coordinate_transformation_mode", "half_pixel")? {
+        let places = node.text("coordinate_transformation_mode", "half_pixel")?;
+        let coordinates = match places {
             _ if upsample || self.opset < 11 => Coordinates::Asymmetric,
-            "half_pixel" | "half_pixel_symmetric" => Coordinates::HalfPixel,
+            "half_pixel" | "half_pixel_symmetric" | "tf_half_pixel_for_nn" => Coordinates::HalfPixel,
             "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
             "asymmetric" => Coordinates::Asymmetric,
             "align_corners" => Coordinates::AlignCorners,
@@ -443,7 +444,13 @@ impl Walk<'_> {
         if node.int("antialias", 0)? != 0 {
             return Err(inputs.error("smooths what it makes smaller, which is not supported"));
         }
-        let mode = match (node.text("mode", "nearest")?, node.text("nearest_mode", "round_prefer_floor")?) {
+        let rounding = node.text("nearest_mode", "round_prefer_floor")?;
+        let mode = match (node.text("mode", "nearest")?, rounding) {
+            // Half a pixel further than half pixels and then down: their nearest, of two the one behind.
+            ("nearest", "floor") if places == "tf_half_pixel_for_nn" => ResizeMode::NearestPreferCeil,
+            (mode, _) if places == "tf_half_pixel_for_nn" => {
+                return Err(inputs.error(format!("resizes by '{mode}' and '{rounding}' as '{places}'")));
+            }
             ("nearest", _) if upsample || self.opset < 11 => ResizeMode::NearestFloor,
             ("nearest", "round_prefer_floor") => ResizeMode::NearestPreferFloor,
             ("nearest", "round_prefer_ceil") => ResizeMode::NearestPreferCeil,

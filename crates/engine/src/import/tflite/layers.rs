@@ -1,5 +1,6 @@
 //! Built-in ops with weights or windows, and those that look at several elements at once.
 
+use super::blocks::dilation as dilated;
 use super::network::{Kind, Live, Network, Node, Value};
 use super::pointwise::applied;
 use crate::error::Result;
@@ -94,6 +95,7 @@ pub fn conv(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let ([rows, _, _, per_group], kernel) = four(node, &array)?;
     let o = &node.op.options;
     let (stride, dilation) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(5, 1)?, o.int(4, 1)?]);
+    let dilation = dilated(network, node, dilation, stride == [1; 2] && o.choice(0)? != SAME)?;
     let window = window(node, &live, kernel, stride, dilation, o.choice(0)?)?;
     let channels = live.var.dims.last().copied().unwrap_or(1);
     let groups = channels.checked_div(per_group).filter(|g| g * per_group == channels && *g > 0);
@@ -112,6 +114,7 @@ pub fn depthwise(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let ([_, height, width, rows], kernel) = four(node, &array)?;
     let o = &node.op.options;
     let (stride, dilation) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(6, 1)?, o.int(5, 1)?]);
+    let dilation = dilated(network, node, dilation, stride == [1; 2] && o.choice(0)? != SAME)?;
     let window = window(node, &live, kernel, stride, dilation, o.choice(0)?)?;
     let taps = height.saturating_mul(width);
     let by_tap = array.to_f32();

@@ -5,6 +5,7 @@
 //! the real numbers that their codes stand for between ops, rounded to codes where the source rounds them; what goes in
 //! and comes out of the network are the codes themselves, as in the source.
 
+mod blocks;
 mod flatbuffer;
 mod flexbuffer;
 mod layers;

@@ -1,7 +1,7 @@
 //! The network so far: what each tensor of the file has become, and which function translates which op.
 
 use super::schema::{Format, Model, Operator, Quantization, Tensor};
-use super::{layers, lce, pointwise, shapes};
+use super::{blocks, layers, lce, pointwise, shapes};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::import::array::{Array, Elements};
@@ -104,6 +104,8 @@ pub struct Network<'a> {
     values: HashMap<usize, Value>,
     /// Those with a batch axis of length 1 and more others than a map has; only reshapes and transposes read them.
     pub(super) splits: HashMap<usize, Split>,
+    /// Those whose every so many pixels of each axis lie together in the file's batch axis.
+    pub(super) blocks: HashMap<usize, Vec<usize>>,
     /// Elements of constants that may still be read.
     allowance: usize,
     /// Layers whose bytes were counted, and the bytes that further ones may take.
@@ -170,8 +172,8 @@ impl<'a> Network<'a> {
         let allowance = bytes.saturating_mul(ELEMENTS_PER_BYTE).saturating_add(1 << 16);
         let values = HashMap::from([(input, Value::Live(Live { var, batch, kind }))]);
         let counted = (0, bytes.saturating_mul(LAYERS_PER_BYTE).saturating_add(LAYERS_ANYWAY));
-        let splits = HashMap::new();
-        Ok(Network { model, lowerer, values, splits, allowance, counted, notes })
+        let (splits, blocks) = (HashMap::new(), HashMap::new());
+        Ok(Network { model, lowerer, values, splits, blocks, allowance, counted, notes })
     }
 
     /// Applies an op.
@@ -186,7 +188,10 @@ impl<'a> Network<'a> {
             self.splits.insert(*output, split);
             return self.count(&node);
         }
-        let results = self.results(&node)?;
+        let (results, blocks) = match blocks::results(self, &node)? {
+            Some(made) => made,
+            None => (self.results(&node)?, None),
+        };
         if results.len() != node.op.outputs.len() {
             return Err(node.error(format!(
                 "has {} outputs instead of {}",
@@ -197,6 +202,9 @@ impl<'a> Network<'a> {
         for (value, index) in results.into_iter().zip(node.op.outputs.clone()) {
             let value = self.rounded(&node, value, index)?;
             self.values.insert(index, value);
+            if let Some(blocks) = &blocks {
+                self.blocks.insert(index, blocks.clone());
+            }
         }
         self.count(&node)
     }
@@ -215,7 +223,7 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    fn results(&mut self, node: &Node<'_>) -> Result<Vec<Value>> {
+    pub(super) fn results(&mut self, node: &Node<'_>) -> Result<Vec<Value>> {
         let one = |v: Value| vec![v];
         match node.op.name.as_ref() {
             "LceQuantize" => lce::quantize(self, node).map(one),

@@ -67,6 +67,9 @@ fn split_input(network: &Network<'_>, node: &Node<'_>) -> Option<Split> {
 
 /// The result of a reshape or transpose that has more axes than a map; `None` where it has not, and of all other ops.
 pub fn split_axes(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Split>> {
+    if node.optional(0).is_some_and(|i| network.blocks.contains_key(&i)) {
+        return Ok(None);
+    }
     match (node.op.name.as_ref(), split_input(network, node)) {
         ("RESHAPE", split) => {
             let target = target(network, node)?;
@@ -341,10 +344,11 @@ pub fn unpack(network: &mut Network<'_>, node: &Node<'_>) -> Result<Vec<Value>> 
     let live = network.live(node, 0)?;
     let axis = live.axis(node, i64::from(node.op.options.int(1, 0)?))?;
     let axis = axis.ok_or_else(|| node.error("takes the batch apart"))?;
-    let sizes = vec![1; live.var.dims[axis]];
-    if sizes.len() != node.op.outputs.len() {
-        return Err(node.error(format!("makes {} values of {}", node.op.outputs.len(), sizes.len())));
+    let (length, count) = (live.var.dims[axis], node.op.outputs.len());
+    if length != count {
+        return Err(node.error(format!("makes {count} values of {length}")));
     }
+    let sizes = vec![1; count];
     let single = |value| match value {
         Value::Live(live) => Value::Live(live.with(live.var.clone().without(&[axis]))),
         constant => constant,
