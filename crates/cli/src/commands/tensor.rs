@@ -163,6 +163,9 @@ mod tests {
         assert_eq!(reading(&[28, 28], grey, Nchw), Some((1, Nhwc)));
         assert_eq!(reading(&[9, 28, 28], grey, Nchw), Some((9, Nhwc)));
         assert_eq!(reading(&[9, 1, 28, 28], grey, Nchw), Some((9, Nchw)));
+        // One row of pixels is a sequence.
+        assert_eq!(reading(&[7, 2, 32], [1, 32, 2], Nchw), Some((7, Nchw)));
+        assert_eq!(reading(&[7, 32, 2], [1, 32, 2], Nchw), Some((7, Nhwc)));
         let vector = [1, 1, 784];
         assert_eq!(reading(&[9, 784], vector, Nchw), Some((9, Nhwc)));
         assert_eq!(reading(&[784], vector, Nchw), Some((1, Nhwc)));

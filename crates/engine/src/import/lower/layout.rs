@@ -457,7 +457,7 @@ impl Lowerer {
     /// Elements of one axis in any order, also more than once.
     ///
     /// # Errors
-    /// When they come in more than [`MOST_PIECES`] rows of equal distance, and as [`Lowerer::sliced`].
+    /// When they come in more than `MOST_PIECES` rows of equal distance, and as [`Lowerer::sliced`].
     pub fn taken(&mut self, name: &str, x: Var, axis: usize, places: &[usize]) -> Result<Var> {
         // (first, number, step) of each piece.
         let mut pieces: Vec<(usize, usize, usize)> = Vec::new();
