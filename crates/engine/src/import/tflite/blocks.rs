@@ -28,7 +28,7 @@ pub fn results(
     node: &Node<'_>,
 ) -> Result<Option<(Vec<Value>, Option<Vec<usize>>)>> {
     let name = node.op.name.as_ref();
-    let computed = |i: &&usize| !network.model.tensor(**i).is_ok_and(|t| t.is_constant());
+    let computed = |i: &&usize| matches!(network.values.get(*i), Some(Value::Live(_)));
     let all = node.op.inputs.iter().flatten().filter(computed).map(|i| network.blocks.get(i));
     let all: Vec<Option<&Vec<usize>>> = all.collect();
     let blocks = all.iter().flatten().next().copied().cloned();
