@@ -295,7 +295,7 @@ fn wrong_arrays_are_named() {
     deep.extend([[5, 5, 1, 1]; 12]);
     let deep = archive(&numbered(&blocks(&deep, &[[5 * 2 * 2, 2]], false, &mut rng)), false);
     let text = message(&deep, Some([1 << 14, 1 << 14, 1]));
-    assert!(text.contains("'conv1': would have an impossible shape"), "{text}");
+    assert!(text.contains("'conv1'") && text.contains("would have an impossible shape"), "{text}");
     let mut objects = numbered(&arrays);
     objects[2].1 = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }             \n\x80\x04K\x01.".to_vec();
     let text = message(&archive(&objects, false), None);

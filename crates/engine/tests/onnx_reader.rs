@@ -276,7 +276,7 @@ fn few_bytes_cannot_ask_for_much_memory_or_time() {
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.insert(0, "x");
     let first = node("ConstantOfShape", &["n"], "c0");
-    let chain: Vec<u8> = names.windows(2).flat_map(|pair| node("Neg", &[&pair[0]], &pair[1])).collect();
+    let chain: Vec<u8> = names.windows(2).flat_map(|pair| node("Exp", &[&pair[0]], &pair[1])).collect();
     let ends = [node("Sum", &all, "y"), node("Add", &["x", "c999"], "y")];
     for (nodes, end) in [kept, [first, chain].concat()].into_iter().zip(ends) {
         let bytes = field(7, &[size.clone(), nodes, end, value(11, "x"), value(12, "y")].concat());

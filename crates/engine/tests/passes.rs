@@ -71,6 +71,13 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
         DType::I32 => match rng.below(4) {
             0 => (Op::Sign(Sign { zero: Zero::Positive }), Params::default()),
             1 => (max_pool(), Params::default()),
+            2 => {
+                // A sign that is 0 at one number, which accumulators reach or do not.
+                let at = rng.below(20) as i32 - 10;
+                let thresholds = Some(Tensor::i32_matrix(c, 2, [at, at + 1].repeat(c)));
+                let output = DType::Bits(Quant::TERNARY);
+                (Op::Threshold(Threshold { output }), Params { thresholds, ..Default::default() })
+            }
             _ => (Op::Affine, affine(rng, c)),
         },
         DType::F32 => match rng.below(12) {

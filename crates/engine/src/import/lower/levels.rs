@@ -1,18 +1,20 @@
 //! Values that can only be one of a few numbers.
 
 use super::grid::Grid;
-use super::unary::{Compare, Order, Quantizer, Round, Unary};
+use super::unary::{Compare, Order, Quantizer, Unary};
 use super::{Affine, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
 use crate::passes::fold_thresholds::rises_at;
 use onebit_core::DType;
 use onebit_core::model::{Params, Tensor};
-use onebit_core::ops::{Activation, Elementwise, Op, Threshold};
+use onebit_core::ops::{Op, Threshold};
 use onebit_core::types::{Encoding, Quant};
 use std::rc::Rc;
 
 /// Most levels of a value; more are floats.
 const MAX_LEVELS: usize = 256;
+/// Most levels that are on no grid.
+const MOST_UNEVEN: usize = 17;
 /// Floats beyond which no integer level is looked for.
 const FAR: f32 = 16_777_216.0;
 
@@ -57,7 +59,11 @@ impl Levels {
     fn map(&self, rows: usize, f: impl Fn(usize, f32) -> f32) -> Levels {
         let rows = rows.max(self.table.len());
         let row = |r: usize| self.table[r.min(self.table.len() - 1)].iter().map(|v| f(r, *v)).collect();
-        Levels { source: self.source.clone(), table: (0..rows).map(row).collect() }.merged()
+        let mut table: Vec<Vec<f32>> = (0..rows).map(row).collect();
+        if table.windows(2).all(|p| p[0] == p[1]) {
+            table.truncate(1);
+        }
+        Levels { source: self.source.clone(), table }.merged()
     }
     /// Levels next to each other that are the same number are one.
     fn merged(mut self) -> Self {
@@ -196,6 +202,28 @@ impl Lowerer {
         Form::Levels(Levels { source, table: vec![vec![elsewhere, here, elsewhere]] })
     }
 
+    /// Whether floats can be made of the levels: few, or on a grid that all channels share.
+    pub(super) fn is_even(&self, levels: &Levels) -> bool {
+        let pattern = match &levels.source {
+            _ if levels.table[0].len() <= MOST_UNEVEN => return true,
+            Source::Packed { value } => {
+                let quant = self.format(*value).quant();
+                return quant.is_some_and(|q| levels.table.iter().all(|row| linear(q, row).is_some()));
+            }
+            Source::Edges { .. } => levels.table.iter().find(|row| row.windows(2).all(|p| p[0] != p[1])),
+        };
+        let Some(pattern) = pattern else { return false };
+        let last = pattern.len() - 1;
+        let like = |row: &Vec<f32>| {
+            let scale = (row[last] - row[0]) / (pattern[last] - pattern[0]);
+            let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let near = |(v, p): (&f32, &f32)| ((p - pattern[0]) * scale + row[0] - v).abs() <= largest * 1e-6;
+            row.iter().zip(pattern).all(near)
+        };
+        let rises = pattern.is_sorted() || pattern.iter().rev().is_sorted();
+        rises && Grid::of_levels(pattern).is_some() && levels.table.iter().all(like)
+    }
+
     /// Integers that stand for the levels, with the same meaning in all channels.
     ///
     /// # Errors
@@ -207,7 +235,13 @@ impl Lowerer {
         };
         // All channels share the integers of the first that tells them apart.
         let pattern = levels.table.iter().find(|row| row.windows(2).all(|p| p[0] != p[1]));
-        let Some((grid, _)) = pattern.and_then(|row| Grid::of_levels(row)) else { return Ok(None) };
+        let Some(pattern) = pattern else { return Ok(None) };
+        // Two levels that differ between channels are one bit: other integers may not hold them all exactly.
+        let grid = match levels.table.len() > 1 && edges.len() == 1 {
+            true => Some(Grid { quant: Quant::BIT, integers: vec![-1, 1], scales: vec![1.0] }),
+            false => Grid::of_levels(pattern).map(|(grid, _)| grid),
+        };
+        let Some(grid) = grid else { return Ok(None) };
         let codes = &grid.integers;
         let falls = codes.windows(2).all(|p| p[0] > p[1]);
         if !falls && codes.windows(2).any(|p| p[0] >= p[1]) {
@@ -287,6 +321,22 @@ impl Lowerer {
         }
     }
 
+    /// Integers that stand for numbers by one scale for each channel, and these scales.
+    ///
+    /// # Errors
+    /// As ops are added.
+    pub(super) fn channel_scales(&mut self, x: &Var) -> Result<Option<(usize, Vec<f32>)>> {
+        let Form::Levels(levels) = &x.form else { return Ok(None) };
+        if levels.table.len() < 2 {
+            return Ok(None);
+        }
+        let Some(packed) = self.pack(levels)? else { return Ok(None) };
+        let Some(quant) = self.format(packed.value()).quant() else { return Ok(None) };
+        let scale = |row: &Vec<f32>| linear(quant, row).filter(|(_, offset)| *offset == 0.0).map(|l| l.0);
+        let scales: Option<Vec<f32>> = packed.table.iter().map(scale).collect();
+        Ok(scales.map(|scales| (packed.value(), scales)))
+    }
+
     /// The smallest and the largest number that `x` can be.
     pub(super) fn range(&self, x: &Var) -> (f32, f32) {
         match &x.form {
@@ -352,6 +402,23 @@ impl Lowerer {
         }
     }
 
+    /// What `op`, which only copies numbers from place to place, makes of `x`: levels stay levels.
+    ///
+    /// # Errors
+    /// As ops are added.
+    pub(super) fn copied(&mut self, name: &str, x: &Var, op: Op) -> Result<Form> {
+        if let Form::Levels(levels) = &x.form {
+            let levels = self.as_edges(name, levels)?;
+            if let Source::Edges { base, edges, name } = levels.source {
+                let base = self.add(&name, op, &[base], Params::default())?;
+                return Ok(Form::Levels(Levels { source: Source::Edges { base, edges, name }, ..levels }));
+            }
+        }
+        let value = self.float(name, x)?;
+        let value = self.add(name, op, &[value], Params::default())?;
+        Ok(Form::Float(Float { range: self.range(x), ..Float::new(value) }))
+    }
+
     /// Floats of integers whose meaning is linear in each channel.
     fn decoded(&mut self, name: &str, packed: &Levels) -> Result<usize> {
         let value = packed.value();
@@ -389,7 +456,7 @@ impl Lowerer {
         let Source::Edges { base, edges, .. } = &levels.source else {
             return self.decoded(name, levels);
         };
-        if edges.len() > 16 {
+        if edges.len() >= MOST_UNEVEN {
             return Err(Error::layer(
                 name,
                 format!("has {} uneven levels, which is too many", edges.len() + 1),
@@ -425,87 +492,6 @@ impl Lowerer {
         let quant = self.format(value).quant();
         let linear = |row: &Vec<f32>| quant.and_then(|q| linear(q, row)).is_some();
         if levels.table.iter().all(linear) { Ok(levels) } else { self.as_edges(name, &levels) }
-    }
-
-    /// Adds the op that computes a function of floats.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(super) fn emit(&mut self, name: &str, value: usize, f: Unary) -> Result<usize> {
-        let c = self.shape(value).c;
-        let all = |v: f32| vec![v; c];
-        let clip = |low: f32, high: f32| {
-            Op::Activation(Activation::Clip { low: low.max(f32::MIN), high: high.min(f32::MAX) })
-        };
-        let activation = match f {
-            Unary::Add(v) => return self.affine(name, value, Affine::of_bias(all(v))),
-            Unary::Sub(v) => return self.affine(name, value, Affine::of_center(all(v))),
-            Unary::Mul(v) => return self.affine(name, value, Affine::of_scale(all(v))),
-            Unary::Div(v) => return self.affine(name, value, Affine::of_scale(all(1.0 / v))),
-            Unary::SubFrom(v) => {
-                let affine = Affine { center: None, scale: all(-1.0), bias: all(v) };
-                return self.affine(name, value, affine);
-            }
-            Unary::Max(0.0) => Op::Activation(Activation::Relu),
-            Unary::Max(v) => clip(v, f32::MAX),
-            Unary::Min(v) => clip(f32::MIN, v),
-            Unary::Clip(low, high) if low == 0.0 && high == f32::INFINITY => Op::Activation(Activation::Relu),
-            Unary::Clip(low, high) => clip(low, high),
-            Unary::Leaky(slope) => {
-                let params = Params { scale: Some(Tensor::f32(all(slope))), ..Params::default() };
-                return self.add(name, Op::Prelu, &[value], params);
-            }
-            Unary::Abs => Op::Activation(Activation::Abs),
-            // The part below 0 and that above are rounded apart.
-            Unary::Round(round @ (Round::ToZero | Round::FromZero)) => {
-                let outwards = round == Round::FromZero;
-                let [up, down] =
-                    if outwards { [Round::Ceil, Round::Floor] } else { [Round::Floor, Round::Ceil] };
-                let above = self.emit(name, value, Unary::Round(up))?;
-                let above = self.emit(name, above, Unary::Max(0.0))?;
-                let below = self.emit(name, value, Unary::Round(down))?;
-                let below = self.emit(name, below, Unary::Min(0.0))?;
-                return self.add(name, Op::Add, &[above, below], Params::default());
-            }
-            Unary::Round(Round::HalfEven) => Op::Activation(Activation::Round),
-            Unary::Round(Round::Floor) => Op::Activation(Activation::Floor),
-            Unary::Round(Round::Ceil) => Op::Activation(Activation::Ceil),
-            Unary::Activation(a) => Op::Activation(a),
-            Unary::DivInto(v) => {
-                let ones = self.add(name, clip(0.0, 0.0), &[value], Params::default())?;
-                let top = self.affine(name, ones, Affine::of_bias(all(v)))?;
-                return self.add(name, Op::Div, &[top, value], Params::default());
-            }
-            Unary::Pow(c) if (1.0..=4.0).contains(&c) && c.fract() == 0.0 => {
-                let times = |product, _| self.add(name, Op::Mul, &[product, value], Params::default());
-                return (1..c as usize).try_fold(value, times);
-            }
-            Unary::Pow(0.5) => Op::Activation(Activation::Sqrt),
-            Unary::Quantize(q) => {
-                let steps = [
-                    Unary::Div(q.scale),
-                    Unary::Add(q.zero),
-                    Unary::Clip(q.lowest, q.highest),
-                    Unary::Round(q.rounding),
-                    Unary::Sub(q.zero),
-                    Unary::Mul(q.scale),
-                ];
-                return steps.into_iter().try_fold(value, |value, f| self.emit(name, value, f));
-            }
-            _ => return Err(Error::layer(name, format!("computes {f:?} of floats, which is not supported"))),
-        };
-        self.add(name, activation, &[value], Params::default())
-    }
-
-    /// Elementwise op of two maps.
-    pub(super) fn elementwise(op: Elementwise) -> Op {
-        match op {
-            Elementwise::Add => Op::Add,
-            Elementwise::Mul => Op::Mul,
-            Elementwise::Div => Op::Div,
-            Elementwise::Max => Op::Max,
-            Elementwise::Min => Op::Min,
-        }
     }
 }
 

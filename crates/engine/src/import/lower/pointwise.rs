@@ -74,13 +74,24 @@ impl Lowerer {
         let form = match &x.form {
             Form::Levels(levels) => {
                 let mapped = self.map_levels(levels, None, |_, v| f.apply(v));
-                self.settled(name, mapped)?
+                let mapped = self.settled(name, mapped)?;
+                match &mapped {
+                    Form::Levels(uneven) if !self.is_even(uneven) => {
+                        let value = self.float(name, &x.clone().bare())?;
+                        self.of_float(name, &Float { range: self.range(&x), ..Float::new(value) }, f)?
+                    }
+                    _ => mapped,
+                }
             }
             Form::Float(float) => self.of_float(name, float, f)?,
             Form::Rounded { before, after } => {
                 let after: Vec<Unary> = after.iter().copied().chain([f]).collect();
                 match self.bounded(name, before, &after) {
                     _ if f.order() == Order::Neither => {
+                        let value = self.float(name, &self.with(&x, x.form.clone()).bare())?;
+                        self.of_float(name, &Float::new(value), f)?
+                    }
+                    Some(Form::Levels(uneven)) if !self.is_even(&uneven) => {
                         let value = self.float(name, &self.with(&x, x.form.clone()).bare())?;
                         self.of_float(name, &Float::new(value), f)?
                     }
@@ -163,8 +174,10 @@ impl Lowerer {
             && x.padding.is_none()
         {
             let mapped = self.map_levels(levels, Some(values.len()), |c, v| functions[c].apply(v));
-            let form = self.settled(name, mapped)?;
-            return Ok(self.with(&x, form));
+            match self.settled(name, mapped)? {
+                Form::Levels(uneven) if !self.is_even(&uneven) => {}
+                form => return Ok(self.with(&x, form)),
+            }
         }
         let x = self.unpadded(name, x)?;
         let value = self.float(name, &x)?;
@@ -299,7 +312,9 @@ impl Lowerer {
                 format!("has {rows} rows of {steps} thresholds for {c} channels"),
             ));
         };
-        let quant = Quant::new(bits, Encoding::Unsigned);
+        // Bits are -1 and +1, so that padding may be either of them or lie between.
+        let encoding = if steps == 1 { Encoding::Bipolar } else { Encoding::Unsigned };
+        let quant = Quant::new(bits, encoding);
         // Steps that the format has and the source has not are never reached.
         let all = quant.levels() - 1;
         let row = |c: usize| {
@@ -326,6 +341,7 @@ impl Lowerer {
         if let (Form::Levels(la), Form::Levels(lb)) = (&a.form, &b.form)
             && a.groups == b.groups
             && let Some(form) = self.joined_levels(la, lb, |x, y| f.apply(x, y))
+            && matches!(&form, Form::Levels(levels) if self.is_even(levels))
         {
             return Ok(self.with(&a, form));
         }
@@ -363,9 +379,19 @@ impl Lowerer {
         // The larger one first; both of them may be repeated only by the other op order.
         let size = |x: &Var| x.dims.iter().product::<usize>();
         let exchanged = size(&a) < size(&b);
-        let (large, small) = if exchanged { (b, a) } else { (a, b) };
-        if large.dims.iter().zip(&small.dims).any(|(l, s)| s > l) {
-            return Err(refuse(&large, &small));
+        let (mut large, mut small) = if exchanged { (b, a) } else { (a, b) };
+        if large.groups.iter().any(|g| g.len() > 1) && small.groups != large.groups {
+            large = self.apart(name, large)?;
+        }
+        if small.dims != large.dims && rank <= 3 {
+            // Where channels are channels an op may repeat them; what no op repeats is joined to itself.
+            large = self.as_map(name, large, Channels::First)?;
+            if !repeatable(&small.dims, &large.dims) {
+                let both = small.dims.iter().zip(&large.dims).map(|(a, b)| *a.max(b));
+                let dims: Vec<usize> = both.collect();
+                large = self.repeated(name, large, dims.clone())?;
+                small = self.repeated(name, small, dims)?;
+            }
         }
         // A flattened map beside another order: its axes are taken apart.
         let differs = |(d, (a, b)): (&usize, (&Vec<usize>, &Vec<usize>))| *d > 1 && a != b;
@@ -396,6 +422,15 @@ impl Lowerer {
         let groups = large.groups.clone();
         self.arranged(name, small, &groups)
     }
+}
+
+/// Whether ops of two maps with channels first repeat the small one: one number for each channel, for each pixel, or
+/// for all.
+fn repeatable(small: &[usize], large: &[usize]) -> bool {
+    let (Some((sc, sp)), Some((lc, lp))) = (small.split_first(), large.split_first()) else { return true };
+    let one = |d: &usize| *d == 1;
+    let (channels, pixels) = (sc == lc, sp == lp);
+    (channels || *sc == 1) && (pixels || sp.iter().all(one)) && large.iter().zip(small).all(|(l, s)| s <= l)
 }
 
 impl Var {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{MAX_ACCUMULATOR, Params, Tensor};
 use onebit_core::ops::{BConv2d, BDense, Conv2d, DepthToSpace, Op, Pad, PadMode, Slice, Window};
+use std::borrow::Cow;
 
 /// Weights of a convolution: one row for each output channel, columns in `(ky, kx, c)` order.
 #[derive(Clone, Debug)]
@@ -94,9 +95,9 @@ impl Lowerer {
         pad_value: f32,
     ) -> Result<usize> {
         let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
-        if let Some(mut scaled) = self.scaled(x)?
-            && let Some(quant) = self.format(scaled.value).quant()
-            && let Some(grid) = filter.grid(i64::from(quant.max().max(-quant.min())))
+        let zeros = window.pad == [0; 4] || pad_value == 0.0;
+        if let Some((mut scaled, filter)) = self.integers(x, filter, groups, zeros)?
+            && let Some(grid) = filter.grid(self.largest(&scaled))
             && let Some(pad_code) = self.pad_code(name, &mut scaled, &mut window, pad_value)?
         {
             let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
@@ -107,6 +108,36 @@ impl Lowerer {
         let value = self.float(name, x)?;
         let conv = Conv2d { window, groups, pad_value };
         self.float_product(name, Op::Conv2d(conv), value, filter)
+    }
+
+    /// The integers of `x`, and the weights for them: a scale for each channel becomes part of the weights, which
+    /// `zeros` allows (what is padded has no channel). `None` where `x` is no integers times scales.
+    fn integers<'f>(
+        &mut self,
+        x: &Var,
+        filter: &'f Filter,
+        groups: usize,
+        zeros: bool,
+    ) -> Result<Option<(Scaled, Cow<'f, Filter>)>> {
+        if let Some(scaled) = self.scaled(x)? {
+            return Ok(Some((scaled, Cow::Borrowed(filter))));
+        }
+        let Some((value, scales)) = self.channel_scales(x)?.filter(|_| zeros) else { return Ok(None) };
+        let (inputs, rows, cols) = (scales.len() / groups.max(1), filter.rows / groups.max(1), filter.cols());
+        if inputs == 0 || rows == 0 {
+            return Ok(None);
+        }
+        let weight =
+            |(i, v): (usize, &f32)| v * scales[(i / cols / rows * inputs + i % cols % inputs) % scales.len()];
+        let values = filter.values.iter().enumerate().map(weight).collect();
+        let filter = Filter { values, ..filter.clone() };
+        Ok(Some((Scaled { value, scale: 1.0, offset: 0.0 }, Cow::Owned(filter))))
+    }
+
+    /// The largest integer that `scaled` can be, of either sign.
+    fn largest(&self, scaled: &Scaled) -> i64 {
+        let quant = self.format(scaled.value).quant();
+        quant.map_or(i64::MAX >> 32, |q| i64::from(q.max().max(-q.min())))
     }
 
     /// A product of floats; binary weights are stored as such.
@@ -211,11 +242,10 @@ impl Lowerer {
         });
         let filter = reordered.as_ref().unwrap_or(filter);
         let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
-        let scaled = self.scaled(&x)?;
-        let largest = |s: &Scaled| self.format(s.value).quant().map(|q| i64::from(q.max().max(-q.min())));
-        let grid = scaled.as_ref().and_then(largest).and_then(|largest| filter.grid(largest));
-        let value = match (scaled, grid) {
-            (Some(scaled), Some(grid)) => {
+        let integers = self.integers(&x, filter, 1, true)?;
+        let integers = integers.and_then(|(scaled, f)| Some((f.grid(self.largest(&scaled))?, scaled, f)));
+        let value = match integers {
+            Some((grid, scaled, filter)) => {
                 let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
                 let op = Op::BDense(BDense { output: DType::I32 });
                 let acc = self.add(name, op, &[scaled.value], params)?;

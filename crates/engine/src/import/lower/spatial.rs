@@ -129,9 +129,15 @@ impl Lowerer {
         let x = self.as_map(name, x, channels)?;
         let x = self.unpadded(name, x)?;
         let rank = x.dims.len();
-        let value = self.float(name, &x)?;
-        let value = self.add(name, Op::Resize(resize), &[value], Params::default())?;
-        Ok(self.map_var(value, rank, channels))
+        let form = match resize.mode {
+            ResizeMode::Linear => {
+                let value = self.float(name, &x)?;
+                Form::Float(Float::new(self.add(name, Op::Resize(resize), &[value], Params::default())?))
+            }
+            _ => self.copied(name, &x, Op::Resize(resize))?,
+        };
+        let value = Var { form: form.clone(), ..x }.value();
+        Ok(self.map_with(value, rank, channels, form))
     }
 
     /// `x` with axes of length 1 repeated to the lengths `dims`, which are as many as those of `x`.
@@ -254,17 +260,13 @@ impl Lowerer {
     /// # Errors
     /// As [`Lowerer::along`].
     pub fn log_softmax(&mut self, name: &str, x: Var, axis: usize) -> Result<Var> {
-        let x = self.with_channels(name, x, axis)?;
-        let length = x.dims[axis];
-        let soft = self.along(name, x.clone(), axis, Op::Softmax, true)?;
-        // x - log(softmax) is the same number at each place; the mean of it, weighted with what is not too small to tell.
-        let log = self.unary(name, soft.clone(), Unary::Max(f32::MIN_POSITIVE))?;
-        let log = self.unary(name, log, Unary::Activation(Activation::Log))?;
-        let sums = self.binary(name, Binary::Sub, x.clone(), log)?;
-        let weighted = self.binary(name, Binary::Mul, soft, sums)?;
-        let mean = self.mean(name, weighted, &[axis], true)?;
-        let sum = self.unary(name, mean, Unary::Mul(length as f32))?;
-        self.binary(name, Binary::Sub, x, sum)
+        // x - max - log(sum(exp(x - max))), which does not underflow.
+        let most = self.maximum(name, x.clone(), &[axis], true)?;
+        let x = self.binary(name, Binary::Sub, x, most)?;
+        let powers = self.unary(name, x.clone(), Unary::Activation(Activation::Exp))?;
+        let sum = self.sum(name, powers, &[axis], true)?;
+        let log = self.unary(name, sum, Unary::Activation(Activation::Log))?;
+        self.binary(name, Binary::Sub, x, log)
     }
 
     /// The largest number over axes, counted from the first after the batch.
@@ -426,15 +428,12 @@ impl Lowerer {
         if over.contains(&2) && map.c > 1 {
             // Over channels it is a product with one row.
             let point = Window::square(1, 1, 0);
-            let value = if sum {
-                let ones = Filter { rows: 1, values: vec![1.0; map.c], bias: None };
-                self.product(name, &x, &ones, point, 1, 0.0)?
-            } else {
-                let value = self.float(name, &x)?;
-                let op = Op::Conv2d(Conv2d { window: point, groups: 1, pad_value: 0.0 });
-                let weight = Some(Tensor::f32_matrix(1, map.c, vec![1.0 / map.c as f32; map.c]));
-                self.add(name, op, &[value], Params { weight, ..Params::default() })?
-            };
+            let ones = Filter { rows: 1, values: vec![1.0; map.c], bias: None };
+            let mut value = self.product(name, &x, &ones, point, 1, 0.0)?;
+            // Divided last: a sum of 0 has the average 0.
+            if !sum {
+                value = self.emit(name, value, Unary::Div(map.c as f32))?;
+            }
             x.form = Form::Float(Float::new(value));
         }
         let rank = x.dims.len();

@@ -331,16 +331,23 @@ impl Walk<'_> {
 
     pub(super) fn softmax(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
         let (node, x) = (inputs.node, inputs.var(0)?);
-        let rank = x.dims.len();
+        let name = node.label();
         let default = if self.opset < 13 { 1 } else { -1 };
-        let axis = inputs.axis(node.int("axis", default)?, rank)?;
+        let axis = inputs.axis(node.int("axis", default)?, x.dims.len())?;
+        let dims = x.dims.clone();
         // Before version 13 all axes from this one on count together.
-        if self.opset < 13 && x.dims[axis + 1..].iter().any(|d| *d > 1) {
-            return Err(inputs.error("runs over several axes together, which is not supported"));
-        }
-        match node.op {
-            "LogSoftmax" => self.lowerer.log_softmax(node.label(), x, axis),
-            _ => self.lowerer.along(node.label(), x, axis, Op::Softmax, true),
-        }
+        let joined = self.opset < 13 && dims[axis + 1..].iter().any(|d| *d > 1);
+        let x = match joined {
+            true => {
+                let n = dims[axis..].iter().product();
+                self.lowerer.reshaped(name, x, dims[..axis].iter().copied().chain([n]).collect())?
+            }
+            false => x,
+        };
+        let y = match node.op {
+            "LogSoftmax" => self.lowerer.log_softmax(name, x, axis)?,
+            _ => self.lowerer.along(name, x, axis, Op::Softmax, true)?,
+        };
+        if joined { self.lowerer.reshaped(name, y, dims) } else { Ok(y) }
     }
 }

@@ -5,7 +5,7 @@ use super::operators::Inputs;
 use crate::error::Result;
 use crate::import::array::Array;
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Channels, Split, Var};
+use crate::import::lower::{Binary, Channels, Split, Var};
 use onebit_core::ops::{Coordinates, Resize, ResizeMode};
 use std::rc::Rc;
 
@@ -102,12 +102,7 @@ impl Walk<'_> {
             }
             "Slice" => self.slice(inputs)?,
             "Gather" => self.gather(inputs)?,
-            "Concat" => {
-                let parts: Vec<Var> = (0..inputs.len()).map(|i| inputs.var(i)).collect::<Result<_>>()?;
-                let rank = parts.first().map_or(0, |p| p.dims.len());
-                let axis = inputs.axis(node.int("axis", 1)?, rank)?;
-                self.lowerer.concat(name, parts, axis)?
-            }
+            "Concat" => self.concat(inputs)?,
             "Pad" => self.pad(inputs)?,
             "Resize" | "Upsample" => self.resize(inputs)?,
             "DepthToSpace" => {
@@ -249,6 +244,44 @@ impl Walk<'_> {
         if dims == x.dims { Ok(x) } else { self.lowerer.reshaped(name, x, dims) }
     }
 
+    fn concat(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
+        let first = (0..inputs.len()).find(|i| matches!(inputs.get(*i), Some(Wire::Var(_))));
+        let like = inputs.var(first.unwrap_or(0))?;
+        let axis = inputs.axis(inputs.node.int("axis", 1)?, like.dims.len())?;
+        let mut parts = Vec::with_capacity(inputs.len());
+        for i in 0..inputs.len() {
+            parts.push(match inputs.get(i) {
+                Some(Wire::Constant(array)) => self.constant_beside(inputs, &like, axis, array)?,
+                _ => inputs.var(i)?,
+            });
+        }
+        self.lowerer.concat(inputs.node.label(), parts, axis)
+    }
+
+    /// A constant as a value that can be joined to `like` along an axis: only sums of values and constants have any.
+    fn constant_beside(
+        &mut self,
+        inputs: &Inputs<'_>,
+        like: &Var,
+        axis: usize,
+        array: &Array,
+    ) -> Result<Var> {
+        let name = inputs.node.label();
+        let n = match array.shape.as_slice() {
+            [1, rest @ ..] if rest.len() == like.dims.len() => rest[axis] as i64,
+            _ => return Err(inputs.error("joins a constant of another batch, which is not supported")),
+        };
+        let mut part: Vec<_> = like.dims.iter().map(|d| (0, *d, 1)).collect();
+        part[axis] = (0, 1, 1);
+        let x = self.lowerer.sliced(name, like.clone(), &part)?;
+        let x = self.lowerer.floats(name, x)?;
+        let zeros = self.lowerer.unary(name, x, Unary::Clip(0.0, 0.0))?;
+        let mut repeats = vec![1; like.dims.len()];
+        repeats[axis] = n;
+        let zeros = self.repeated(inputs, zeros, &repeats)?;
+        self.lowerer.with_constant(name, Binary::Add, zeros, array, false)
+    }
+
     fn expand(&mut self, inputs: &Inputs<'_>) -> Result<Var> {
         let x = inputs.var(0)?;
         let shape = inputs.ints(1, "shape")?.unwrap_or_default();
@@ -330,18 +363,24 @@ impl Walk<'_> {
             return Err(inputs.error(format!("has {} pads for {} axes", pads.len(), axes.len())));
         }
         let mut all = vec![(0, 0); rank];
+        let mut kept: Vec<_> = x.dims.iter().map(|d| (0, *d, 1)).collect();
         for (i, axis) in axes.iter().enumerate() {
             let pair = (pads[i], pads[i + axes.len()]);
             if pair == (0, 0) {
                 continue;
             }
             let axis = inputs.axis(*axis, rank)?;
-            let size = |v: i64| usize::try_from(v).ok().filter(|v| *v <= 1 << 16);
-            let pair = size(pair.0).zip(size(pair.1));
-            all[axis] =
-                pair.ok_or_else(|| inputs.error("crops with negative pads, which is not supported"))?;
+            let size = |v: i64| usize::try_from(v.max(0)).ok().filter(|v| *v <= 1 << 16);
+            let added = size(pair.0).zip(size(pair.1));
+            all[axis] = added.ok_or_else(|| inputs.error("has impossible pads"))?;
+            // Negative pads crop.
+            let crop = |v: i64| usize::try_from(v.saturating_neg().max(0)).unwrap_or(usize::MAX);
+            let (before, after) = (crop(pair.0), crop(pair.1));
+            let left = x.dims[axis].checked_sub(before).and_then(|d| d.checked_sub(after)).filter(|d| *d > 0);
+            kept[axis] = (before, left.ok_or_else(|| inputs.error("crops all that there is"))?, 1);
         }
         let name = node.label();
+        let x = self.lowerer.sliced(name, x, &kept)?;
         match node.text("mode", "constant")? {
             "constant" => self.lowerer.padded(name, x, &all, value),
             mode @ ("reflect" | "edge") => self.lowerer.mirrored(name, x, &all, mode == "reflect"),
