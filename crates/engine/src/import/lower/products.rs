@@ -285,7 +285,7 @@ impl Lowerer {
         let x = self.unpadded(name, x)?;
         let (rank, map) = (x.dims.len(), self.map_of(&x));
         let c = map.c / groups.max(1);
-        if filter.cols() != window.taps() * c || groups == 0 || filter.rows % groups != 0 {
+        if filter.cols() != window.taps() * c || groups == 0 || !filter.rows.is_multiple_of(groups) {
             return Err(Error::layer(name, "has filters that do not fit its map"));
         }
         // Output o = i * stride + k * dilation - pad gets input i times tap k. In the uncut output (pad 0), block p of

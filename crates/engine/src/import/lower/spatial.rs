@@ -340,7 +340,7 @@ impl Lowerer {
     pub fn space_to_depth(&mut self, name: &str, x: Var, channels: Channels, block: usize) -> Result<Var> {
         let axes = if channels == Channels::First { [1, 2, 0] } else { [0, 1, 2] };
         // There is a slice for each pixel of a block.
-        let whole = |axis: usize| (1..=MAX_BLOCK).contains(&block) && x.dims[axis] % block == 0;
+        let whole = |axis: usize| (1..=MAX_BLOCK).contains(&block) && x.dims[axis].is_multiple_of(block);
         if x.dims.len() != 3 || !whole(axes[0]) || !whole(axes[1]) {
             return Err(Error::layer(name, format!("cannot take blocks of {block} pixels of {:?}", x.dims)));
         }
