@@ -21,14 +21,14 @@ const ALONE: &[&str] = &[
     "LceDequantize",
 ];
 
+/// Results of an op, and how far apart their pixels are on each axis, if they are in the batch.
+pub type Results = (Vec<Value>, Option<Vec<usize>>);
+
 /// The results of an op that makes or reads maps whose pixels lie in the batch, and how far these are apart on each axis
 /// of the results; `None` for all other ops.
-pub fn results(
-    network: &mut Network<'_>,
-    node: &Node<'_>,
-) -> Result<Option<(Vec<Value>, Option<Vec<usize>>)>> {
+pub fn results(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Results>> {
     let name = node.op.name.as_ref();
-    let computed = |i: &&usize| !network.model.tensor(**i).is_ok_and(|t| t.is_constant());
+    let computed = |i: &&usize| matches!(network.values.get(*i), Some(Value::Live(_)));
     let all = node.op.inputs.iter().flatten().filter(computed).map(|i| network.blocks.get(i));
     let all: Vec<Option<&Vec<usize>>> = all.collect();
     let blocks = all.iter().flatten().next().copied().cloned();

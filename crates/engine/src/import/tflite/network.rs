@@ -101,7 +101,7 @@ pub struct Network<'a> {
     pub(super) model: &'a Model<'a>,
     pub(super) lowerer: Lowerer,
     /// By the index of their tensor.
-    values: HashMap<usize, Value>,
+    pub(super) values: HashMap<usize, Value>,
     /// Those with a batch axis of length 1 and more others than a map has; only reshapes and transposes read them.
     pub(super) splits: HashMap<usize, Split>,
     /// Those whose every so many pixels of each axis lie together in the file's batch axis.
