@@ -10,8 +10,6 @@ use onebit::core::model::Op;
 use onebit::data::npy;
 use onebit::import::tflite::read;
 use onebit::import::{ImportOptions, import};
-use onebit::session::Elements;
-use onebit::{Graph, Options, Session, passes};
 use std::path::Path;
 use tflite_file::Field::{Absent, Byte, Float, Int};
 use tflite_file::{BOOL, Code, F32, I8, I32, Network, Table, flexbuffer};

@@ -35,19 +35,18 @@ impl Grid {
         Some(Grid { quant: format_of(&integers)?, integers, scales })
     }
 
-    /// The grid of levels that may also be moved: `value = scale * integer + offset`. The offset is 0 if it can be.
+    /// The grid of levels that may also be moved: `value = scale * integer + offset`. The offset is 0 unless one saves bits.
     pub fn of_levels(values: &[f32]) -> Option<(Grid, f32)> {
         let low = values.iter().copied().fold(f32::INFINITY, f32::min);
         let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let two = values.iter().all(|v| *v == low || *v == high);
-        // Two uneven levels may lie on a grid of many; one bit and an offset are exact and smaller.
-        if let Some(grid) = Grid::of_rows(values, values.len()).filter(|g| !two || g.quant.bits == 1) {
-            return Some((grid, 0.0));
-        }
         // Two levels are -1 and +1 around their middle.
         let offset = if two { (low + high) / 2.0 } else { low };
         let moved: Vec<f32> = values.iter().map(|v| v - offset).collect();
-        Some((Grid::of_rows(&moved, moved.len())?, offset))
+        let plain = Grid::of_rows(values, values.len()).map(|grid| (grid, 0.0));
+        let moved = Grid::of_rows(&moved, moved.len()).map(|grid| (grid, offset));
+        // Of equals the first is taken.
+        plain.into_iter().chain(moved).min_by_key(|(grid, _)| grid.quant.bits)
     }
 }
 
