@@ -100,7 +100,7 @@ fn shapes_do_not_ask_for_memory() {
         result.unwrap_err().to_string()
     };
     assert!(refused(&[1, 1 << 24], false).contains("far larger than the file"));
-    assert!(refused(&[1, 1 << 20], true).contains("too long"));
+    assert!(refused(&[1, 1 << 20], true).contains("far larger than the file"));
     for shape in [
         [1, i32::MAX, i32::MAX, i32::MAX],
         [1, 0, 1, 1],
