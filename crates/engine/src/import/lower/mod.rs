@@ -9,6 +9,7 @@
 //! `round(clip(x, 0, 1) * 3) / 3` need no patterns: what they have in common is what they compute. When such a value
 //! reaches a convolution whose weights lie on a [`grid`], the convolution runs on bits.
 
+mod decode;
 mod emit;
 pub mod grid;
 mod layout;
