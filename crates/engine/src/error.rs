@@ -67,6 +67,7 @@ impl fmt::Display for Error {
                 match source.kind() {
                     io::ErrorKind::NotFound => f.write_str("there is no such file or folder"),
                     io::ErrorKind::IsADirectory => f.write_str("is a folder, not a file"),
+                    io::ErrorKind::NotADirectory => f.write_str("is in a file, not in a folder"),
                     io::ErrorKind::PermissionDenied => f.write_str("permission denied"),
                     _ => write!(f, "{source}"),
                 }

@@ -53,7 +53,7 @@ pub struct Convert {
     #[arg(long, num_args = 2, value_names = ["INPUT.npy", "EXPECTED.npy"])]
     verify: Option<Vec<PathBuf>>,
     /// Largest difference allowed, as a part of the largest expected number (or of 1, if that is larger)
-    #[arg(long, default_value_t = 1e-4, requires = "verify", value_name = "T", value_parser = tolerance)]
+    #[arg(long, default_value_t = 1e-4, requires = "verify", value_name = "T", value_parser = tolerance, allow_negative_numbers = true)]
     tolerance: f64,
 }
 
@@ -141,7 +141,7 @@ impl Convert {
             float_macs: stats.float_macs,
             file_bytes,
             float32_bytes: stats.float32_bytes,
-            compression: stats.float32_bytes as f64 / file_bytes as f64,
+            compression: stats.float32_bytes as f64 / file_bytes.max(1) as f64,
             passes: rewrites.into_iter().filter(|(_, n)| *n > 0).collect(),
             warnings: &imported.notes,
             explanation: explain(&model, &stats),
@@ -194,14 +194,16 @@ impl Report<'_> {
         let macs = self.binary_macs + self.float_macs;
         line("layers", format!("{}, {} parameters", self.layers, count(self.parameters)));
         line("MACs", format!("{}: {}", count(macs), self.explanation.summary));
+        let than = bytes(self.float32_bytes);
         line(
             "size",
-            format!(
-                "{}, {}x smaller than {} of float32",
-                bytes(self.file_bytes),
-                significant(self.compression),
-                bytes(self.float32_bytes)
-            ),
+            match self.file_bytes {
+                // A device.
+                0 => format!("written to no file; {than} of float32"),
+                n => {
+                    format!("{}, {}x smaller than {than} of float32", bytes(n), significant(self.compression))
+                }
+            },
         );
         let passes: Vec<String> = self.passes.iter().map(|(name, n)| format!("{name} {n}")).collect();
         line("passes", if passes.is_empty() { "nothing to do".into() } else { passes.join(", ") });

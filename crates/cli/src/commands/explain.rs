@@ -211,11 +211,14 @@ pub fn precision(layer: &LayerStats) -> Option<String> {
 }
 
 impl Explanation {
-    /// The layers that work on floats, one or two lines each; empty where there are none.
+    /// The layers that work on floats, those that take the most time first, one or two lines each; empty where there are
+    /// none.
     pub fn list(&self) -> String {
         let mut text = String::new();
         let width = self.float_layers.iter().map(|l| l.name.chars().count()).max().unwrap_or(0);
-        for l in &self.float_layers {
+        let mut layers: Vec<&FloatLayer> = self.float_layers.iter().collect();
+        layers.sort_by_key(|l| std::cmp::Reverse(l.float_macs));
+        for l in layers {
             let macs = match l.float_macs {
                 0 => String::new(),
                 n => format!(" ({} MACs)", count(n)),

@@ -140,7 +140,7 @@ impl Verification {
             print_json(&serde_json::json!({ "source": source, "verify": self }))?;
         }
         bail!(
-            "{}: {} of {} differ from what is expected by more than {tolerance}, at most by {:.2e} in sample {} at {:?}; {} is not written",
+            "{}: {} of {} differ from what is expected by more than {tolerance} of the largest output, at most by {:.2e} of it in sample {} at {:?}; {} is not written",
             source.display(),
             self.beyond.len(),
             plural(self.samples, "sample"),
@@ -176,7 +176,10 @@ impl Verification {
                 }
                 false => "",
             };
-            network::warn(&[format!("sample {} differs by {:.2e}, {class}{tie}", b.sample, b.max_rel)]);
+            network::warn(&[format!(
+                "sample {} differs by {:.2e} of the largest output, {class}{tie}",
+                b.sample, b.max_rel
+            )]);
         }
         if self.beyond.len() > MOST_LINES {
             note(&format!("warning: so do {} more", plural(self.beyond.len() - MOST_LINES, "sample")));

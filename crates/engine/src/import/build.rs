@@ -111,8 +111,8 @@ pub fn preprocessing(
     }
     match (options.mean.is_empty(), options.std.is_empty()) {
         (true, true) => notes.push(
-            "The source does not say how pixels are normalised: they are used as they are, 0 to 255 \
-             (mean 0, std 1)."
+            "The source does not say how pixels are normalised: they are used as they are, 0 to 255; \
+             --mean and --std say otherwise."
                 .into(),
         ),
         (true, false) => {

@@ -92,6 +92,11 @@ pub static IMPORTERS: &[&dyn Importer] = &[
 /// When no importer knows the source, with the list of formats, and as [`Importer::import`].
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     if let Some(name) = &options.from {
+        let name = match name.to_ascii_lowercase().as_str() {
+            "qonnx" => "onnx".to_owned(),
+            "lce" => "tflite".to_owned(),
+            lower => lower.to_owned(),
+        };
         let named = IMPORTERS.iter().find(|i| i.name() == name);
         let importer =
             named.ok_or_else(|| Error::Input(format!("there is no format '{name}'; {}", known())))?;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use onebit_core::DType;
 use onebit_core::model::{MAX_ACCUMULATOR, Params, Tensor};
 use onebit_core::ops::{BConv2d, BDense, Conv2d, DepthToSpace, Op, Pad, PadMode, Slice, Window};
+use onebit_core::types::Quant;
 use std::borrow::Cow;
 
 /// Weights of a convolution: one row for each output channel, columns in `(ky, kx, c)` order.
@@ -45,6 +46,18 @@ impl Filter {
         let grid = Grid::of_rows(&self.values, self.cols())?;
         let weight = i64::from(grid.quant.max().max(-grid.quant.min()));
         (weight * largest * self.cols() as i64 <= MAX_ACCUMULATOR).then_some(grid)
+    }
+    /// What to say of weights that a few zeros keep from being one bit: `sign(0)` is 0 in most frameworks.
+    fn few_zeros(&self, name: &str, grid: &Grid) -> Option<String> {
+        let zeros = grid.integers.iter().filter(|v| **v == 0).count();
+        let few = grid.quant == Quant::TERNARY && zeros > 0 && zeros * 100 < grid.integers.len();
+        few.then(|| {
+            format!(
+                "{zeros} of the {} weights of '{name}' are 0, so it takes two bits for each: make them +1 or -1 where \
+                 it is trained (where(w >= 0, 1, -1) instead of sign(w)).",
+                grid.integers.len()
+            )
+        })
     }
     fn packed(&self, grid: &Grid) -> Tensor<'static> {
         let cols = self.cols();
@@ -100,6 +113,7 @@ impl Lowerer {
             && let Some(grid) = filter.grid(self.largest(&scaled))
             && let Some(pad_code) = self.pad_code(name, &mut scaled, &mut window, pad_value)?
         {
+            self.graph.notes.extend(filter.few_zeros(name, &grid));
             let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
             let conv = BConv2d { window, groups, pad_value: pad_code, output: DType::I32 };
             let acc = self.add(name, Op::BConv2d(conv), &[scaled.value], params)?;
@@ -145,6 +159,7 @@ impl Lowerer {
         let of_floats = |values: &Vec<f32>| Some(Tensor::f32(values.clone()));
         match filter.grid(1).filter(|g| g.quant.bits <= 2 && filter.cols() > 1) {
             Some(grid) => {
+                self.graph.notes.extend(filter.few_zeros(name, &grid));
                 let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
                 let value = self.add(name, op, &[value], params)?;
                 let bias = filter.bias.clone().unwrap_or_else(|| vec![0.0; filter.rows]);
@@ -246,6 +261,7 @@ impl Lowerer {
         let integers = integers.and_then(|(scaled, f)| Some((f.grid(self.largest(&scaled))?, scaled, f)));
         let value = match integers {
             Some((grid, scaled, filter)) => {
+                self.graph.notes.extend(filter.few_zeros(name, &grid));
                 let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
                 let op = Op::BDense(BDense { output: DType::I32 });
                 let acc = self.add(name, op, &[scaled.value], params)?;

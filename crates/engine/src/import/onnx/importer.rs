@@ -13,7 +13,7 @@ use crate::import::array::Array;
 use crate::import::build::{self, choose_classes, preprocessing};
 use crate::import::lower::{Channels, Lowerer, Split, Var};
 use crate::import::{ImportOptions, Imported, Importer};
-use crate::meta::{Layout, Meta};
+use crate::meta::{Layout, Meta, Preprocessing};
 use onebit_core::types::DType;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -35,7 +35,12 @@ impl Importer for Onnx {
     }
     fn import(&self, path: &Path, options: &ImportOptions) -> Result<Imported> {
         let file = map(path).map_err(Error::io(path))?;
-        let imported = proto::read(&file).and_then(|m| import(&m, External::beside(path), path, options));
+        let model = proto::read(&file).map_err(|e| match proto::looks_like(&file, Path::new("")) {
+            true => e,
+            // A text or another format that is called so fails somewhere inside.
+            false => Error::Model("is no ONNX file".into()),
+        });
+        let imported = model.and_then(|m| import(&m, External::beside(path), path, options));
         imported.map_err(|e| e.in_file(path))
     }
 }
@@ -154,7 +159,13 @@ fn import(
     };
     let mut graph = walk.lowerer.finish(result, channels)?;
     let mut notes = walk.notes;
-    graph.meta.input = preprocessing(options, shape, layout, &mut notes)?;
+    graph.meta.input = match model.metadata.iter().find(|(key, _)| *key == "onebit.input") {
+        // What this program has exported says how pixels become its input.
+        Some((_, json)) if options.mean.is_empty() && options.std.is_empty() => serde_json::from_str(json)
+            .map(|input| Preprocessing { layout, ..input })
+            .map_err(|e| Error::Model(format!("has a wrong 'onebit.input' in its metadata: {e}")))?,
+        _ => preprocessing(options, shape, layout, &mut notes)?,
+    };
     choose_classes(&mut graph, options)?;
     Ok(Imported { graph, notes, format: "onnx" })
 }
@@ -214,6 +225,14 @@ fn input_dims(
     let given = given.filter(|g| g.len() == dims.len() - 1);
     let known = |(i, dim): (usize, &Dim<'_>)| fixed(dim).or(given.as_ref().map(|g| g[i]));
     let known: Option<Vec<usize>> = dims[1..].iter().enumerate().map(known).collect();
+    if let (Some(given), Some(known)) = (&given, &known)
+        && given != known
+    {
+        let order = if first { "channels, rows, columns" } else { "rows, columns, channels" };
+        return Err(Error::Input(format!(
+            "--input says {given:?} ({order}), but in the file it is {known:?}; say what fits, or leave it out"
+        )));
+    }
     Ok((batch, known.ok_or_else(unknown)?))
 }
 

@@ -26,6 +26,8 @@ pub struct Model<'a> {
     pub opsets: Vec<(&'a str, i64)>,
     /// The network.
     pub graph: Graph<'a>,
+    /// Keys and values that describe the model.
+    pub metadata: Vec<(&'a str, &'a str)>,
     /// Number of functions that the file defines.
     pub functions: usize,
     /// Length of the file.
@@ -153,7 +155,7 @@ pub fn read<'a>(bytes: &'a [u8]) -> Result<Model<'a>> {
     let budget = &mut Budget::of(bytes);
     let (mut ir_version, mut functions) = (0, 0);
     let (mut producer, mut version) = ("", "");
-    let mut opsets = Vec::new();
+    let (mut opsets, mut metadata) = (Vec::new(), Vec::new());
     let mut graph = None;
     let mut fields = Fields::new("model", bytes);
     while let Some((tag, field)) = fields.next()? {
@@ -171,13 +173,31 @@ pub fn read<'a>(bytes: &'a [u8]) -> Result<Model<'a>> {
                 let opset = read_opset(field.bytes()?)?;
                 budget.push(&mut opsets, opset)?;
             }
+            14 => {
+                let entry = read_entry(field.bytes()?)?;
+                budget.push(&mut metadata, entry)?;
+            }
             25 => functions += 1,
             _ => {}
         }
     }
     let graph = graph.ok_or_else(|| Error::Model("it is no ONNX network: it has no graph".into()))?;
     let producer = format!("{producer} {version}").trim().to_owned();
-    Ok(Model { ir_version, producer, opsets, graph, functions, bytes: bytes.len() })
+    Ok(Model { ir_version, producer, opsets, graph, metadata, functions, bytes: bytes.len() })
+}
+
+fn read_entry(bytes: &[u8]) -> Result<(&str, &str)> {
+    let mut entry = ("", "");
+    let mut fields = Fields::new("metadata", bytes);
+    while let Some((tag, field)) = fields.next()? {
+        match tag {
+            // Texts of others may be anything; they are not needed.
+            1 => entry.0 = field.text().unwrap_or_default(),
+            2 => entry.1 = field.text().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    Ok(entry)
 }
 
 fn read_opset(bytes: &[u8]) -> Result<(&str, i64)> {
