@@ -148,7 +148,128 @@ fn operators_of_qonnx_give_what_qonnx_makes_of_them() {
     }
 }
 
+#[test]
+fn what_is_not_read_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("case.onnx");
+    for (case, says) in REFUSED {
+        std::fs::write(&path, file(case, "")).unwrap();
+        let error = import(&path, &ImportOptions::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.ends_with(says), "{}: {error}", case.name);
+    }
+}
+
+const REFUSED: &[(Case, &str)] = &[
+    (
+        Case {
+            name: "a remainder by a constant",
+            opset: 13,
+            input: (&[3], &[]),
+            nodes: &[("Mod", "x c", "y", &[("fmod", Int(1))])],
+            constants: &[("c", 1, &[], &[1.5])],
+            made: &[],
+            expected: &[],
+        },
+        "(Mod) takes a remainder of what the network computes, which is not supported; write x - y * Cast(x / y, \
+         to=INT64) where the quotient may be rounded",
+    ),
+    (
+        Case {
+            name: "maps that are normalised by themselves",
+            opset: 13,
+            input: (&[2, 1, 2], &[]),
+            nodes: &[("InstanceNormalization", "x s b", "y", &[])],
+            constants: &[("s", 1, &[2], &[1.0, 2.0]), ("b", 1, &[2], &[0.0, 1.0])],
+            made: &[],
+            expected: &[],
+        },
+        "(InstanceNormalization) takes mean and variance of each map while the network runs, which is not supported; \
+         train with BatchNormalization, or write it with ReduceMean, Sub, Mul, Sqrt and Div",
+    ),
+];
+
 const ONNX: &[Case] = &[
+    Case {
+        name: "logarithms of sums of powers over channels",
+        opset: 13,
+        input: (&[3, 2, 2], &[1.0, -2.0, 0.5, 100.0, 3.0, -2.0, -0.25, 101.0, -1.0, -2.0, 0.75, -100.0]),
+        nodes: &[("ReduceLogSumExp", "x", "y", &[("axes", Ints(&[1])), ("keepdims", Int(1))])],
+        constants: &[],
+        made: &[],
+        expected: &[3.142_931_7, -0.901_387_7, 1.513_922_7, 101.313_26],
+    },
+    Case {
+        name: "logarithms of sums of powers over channels that an input names, without the axis",
+        opset: 18,
+        input: (&[3, 2, 2], &[1.0, -2.0, 0.5, 100.0, 3.0, -2.0, -0.25, 101.0, -1.0, -2.0, 0.75, -100.0]),
+        nodes: &[("ReduceLogSumExp", "x a", "y", &[("keepdims", Int(0))])],
+        constants: &[("a", 7, &[1], &[1.0])],
+        made: &[],
+        expected: &[3.142_931_7, -0.901_387_7, 1.513_922_7, 101.313_26],
+    },
+    Case {
+        name: "logarithms of sums of powers over channels and columns",
+        opset: 13,
+        input: (&[3, 2, 2], &[1.0, -2.0, 0.5, 100.0, 3.0, -2.0, -0.25, 101.0, -1.0, -2.0, 0.75, -100.0]),
+        nodes: &[("ReduceLogSumExp", "x", "y", &[("axes", Ints(&[-3, 3])), ("keepdims", Int(0))])],
+        constants: &[],
+        made: &[],
+        expected: &[3.160_301_7, 101.313_26],
+    },
+    Case {
+        name: "logarithms of sums of powers over rows and columns",
+        opset: 13,
+        input: (&[3, 2, 2], &[1.0, -2.0, 0.5, 100.0, 3.0, -2.0, -0.25, 101.0, -1.0, -2.0, 0.75, -100.0]),
+        nodes: &[("ReduceLogSumExp", "x", "y", &[("axes", Ints(&[2, 3]))])],
+        constants: &[],
+        made: &[],
+        expected: &[100.0, 101.0, 0.963_256_24],
+    },
+    Case {
+        name: "logarithms of sums of powers over all axes",
+        opset: 13,
+        input: (&[3, 2, 2], &[1.0, -2.0, 0.5, 100.0, 3.0, -2.0, -0.25, 101.0, -1.0, -2.0, 0.75, -100.0]),
+        nodes: &[("ReduceLogSumExp", "x", "y", &[("axes", Ints(&[1, 2, 3])), ("keepdims", Int(0))])],
+        constants: &[],
+        made: &[],
+        expected: &[101.313_26],
+    },
+    Case {
+        name: "logarithms of sums of powers of a vector that a float does not hold",
+        opset: 13,
+        input: (&[3], &[200.0, -200.0, 199.0]),
+        nodes: &[("ReduceLogSumExp", "x", "y", &[("axes", Ints(&[-1])), ("keepdims", Int(0))])],
+        constants: &[],
+        made: &[],
+        expected: &[200.313_26],
+    },
+    Case {
+        name: "logarithms of sums of powers of a constant",
+        opset: 13,
+        input: (&[2], &[1.0, -1.0]),
+        nodes: &[
+            ("ReduceLogSumExp", "c", "l", &[("axes", Ints(&[0])), ("keepdims", Int(0))]),
+            ("Add", "x l", "y", &[]),
+        ],
+        constants: &[("c", 1, &[3], &[200.0, -200.0, 199.0])],
+        made: &[],
+        expected: &[201.313_26, 199.313_26],
+    },
+    Case {
+        name: "a remainder written with a cast",
+        opset: 13,
+        input: (&[4], &[4.0, -4.0, 1.25, -7.75]),
+        nodes: &[
+            ("Div", "x c", "q", &[]),
+            ("Cast", "q", "i", &[("to", Int(7))]),
+            ("Cast", "i", "t", &[("to", Int(1))]),
+            ("Mul", "t c", "m", &[]),
+            ("Sub", "x m", "y", &[]),
+        ],
+        constants: &[("c", 1, &[], &[1.5])],
+        made: &[],
+        expected: &[1.0, -1.0, 1.25, -0.25],
+    },
     Case {
         name: "a quantiser whose zero point is an int8 constant of a node",
         opset: 13,

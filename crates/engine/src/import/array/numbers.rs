@@ -30,6 +30,7 @@ pub(in crate::import) enum Reduction {
     L1,
     L2,
     SumSquare,
+    LogSumExp,
 }
 
 impl Array {
@@ -192,6 +193,12 @@ fn reduce_floats(row: &[f32], how: Reduction) -> f32 {
         Reduction::L1 => values.map(f64::abs).sum::<f64>() as f32,
         Reduction::L2 => values.map(|v| v * v).sum::<f64>().sqrt() as f32,
         Reduction::SumSquare => values.map(|v| v * v).sum::<f64>() as f32,
+        Reduction::LogSumExp => {
+            let most = values.clone().fold(f64::NEG_INFINITY, f64::max);
+            // Of infinity alone there is no difference to take.
+            let most = if most.is_finite() { most } else { 0.0 };
+            (most + values.map(|v| (v - most).exp()).sum::<f64>().ln()) as f32
+        }
         Reduction::Max => row.iter().copied().fold(f32::NEG_INFINITY, maximum),
         Reduction::Min => row.iter().copied().fold(f32::INFINITY, minimum),
     }
@@ -206,6 +213,8 @@ fn reduce_ints(row: &[i64], how: Reduction) -> Option<i64> {
         Reduction::L1 => sum(i64::checked_abs),
         Reduction::L2 => sum(|v| v.checked_mul(v)).map(|s| (s as f64).sqrt() as i64),
         Reduction::SumSquare => sum(|v| v.checked_mul(v)),
+        // Not an integer.
+        Reduction::LogSumExp => None,
         Reduction::Max => row.iter().copied().max(),
         Reduction::Min => row.iter().copied().min(),
     }

@@ -270,6 +270,21 @@ impl Lowerer {
         self.binary(name, Binary::Sub, x, sum)
     }
 
+    /// `log(sum(exp(x)))` over axes, counted from the first after the batch, also where `exp` is too large for a float.
+    ///
+    /// # Errors
+    /// As [`Lowerer::maximum`] and [`Lowerer::sum`].
+    pub fn log_sum_exp(&mut self, name: &str, x: Var, axes: &[usize], keep: bool) -> Result<Var> {
+        // max + log(sum(exp(x - max))): the largest power is 1.
+        let most = self.maximum(name, x.clone(), axes, true)?;
+        let x = self.binary(name, Binary::Sub, x, most.clone())?;
+        let powers = self.unary(name, x, Unary::Activation(Activation::Exp))?;
+        let sum = self.sum(name, powers, axes, true)?;
+        let sum = self.unary(name, sum, Unary::Activation(Activation::Log))?;
+        let sum = self.binary(name, Binary::Add, sum, most)?;
+        Ok(if keep { sum } else { sum.without(axes) })
+    }
+
     /// The largest number over axes, counted from the first after the batch.
     ///
     /// # Errors

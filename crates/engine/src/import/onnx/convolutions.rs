@@ -318,6 +318,7 @@ impl Walk<'_> {
                 let sum = self.lowerer.sum(name, x, &axes, keep)?;
                 self.lowerer.unary(name, sum, Unary::Activation(Activation::Sqrt))
             }
+            "ReduceLogSumExp" => self.lowerer.log_sum_exp(name, x, &axes, keep),
             _ => {
                 let turned = node.op == "ReduceMin";
                 if turned {

@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
             "MaxPool" | "AveragePool" => self.pool(&inputs, Channels::First)?,
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(&inputs)?,
             "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2"
-            | "ReduceSumSquare" => self.reduce(&inputs)?,
+            | "ReduceSumSquare" | "ReduceLogSumExp" => self.reduce(&inputs)?,
             "Mean" => {
                 let sum = self.binary(&inputs, Binary::Add)?;
                 self.lowerer.unary(node.label(), sum, Unary::Div(inputs.len() as f32))?
@@ -136,6 +136,18 @@ impl<'a> Walk<'a> {
                 let above = Unary::Compare(Compare::Greater, node.float("alpha", 1.0)?);
                 let gate = self.lowerer.unary(node.label(), x.clone(), above)?;
                 self.lowerer.binary(node.label(), Binary::Mul, x, gate)?
+            }
+            "Mod" => {
+                return Err(inputs.error(
+                    "takes a remainder of what the network computes, which is not supported; write \
+                     x - y * Cast(x / y, to=INT64) where the quotient may be rounded",
+                ));
+            }
+            "InstanceNormalization" => {
+                return Err(inputs.error(
+                    "takes mean and variance of each map while the network runs, which is not supported; train with \
+                     BatchNormalization, or write it with ReduceMean, Sub, Mul, Sqrt and Div",
+                ));
             }
             "QuantizeLinear" => self.quantize_linear(&inputs)?,
             "DequantizeLinear" => self.dequantize_linear(&inputs)?,

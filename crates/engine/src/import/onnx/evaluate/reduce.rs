@@ -14,6 +14,7 @@ pub(super) fn evaluate(call: &Call) -> Result<Option<Array>> {
         "ReduceL1" => reduce(call, Reduction::L1)?,
         "ReduceL2" => reduce(call, Reduction::L2)?,
         "ReduceSumSquare" => reduce(call, Reduction::SumSquare)?,
+        "ReduceLogSumExp" => reduce(call, Reduction::LogSumExp)?,
         "ArgMax" => extreme(call, false)?,
         "ArgMin" => extreme(call, true)?,
         "Softmax" => softmax(call)?,
