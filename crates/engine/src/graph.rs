@@ -62,7 +62,9 @@ impl Graph {
         if !taken(&name) {
             return name;
         }
-        (2..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).unwrap_or(name)
+        // Numbers go on where the names so far end: a search from the first would be cubic in nodes of one name.
+        let alike = self.nodes.iter().filter(|node| node.name.starts_with(&name)).count();
+        (alike + 1..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).unwrap_or(name)
     }
 
     /// Type of a value.

@@ -62,8 +62,8 @@ impl Lowerer {
             Unary::Round(Round::Ceil) => Op::Activation(Activation::Ceil),
             Unary::Activation(a) => Op::Activation(a),
             Unary::DivInto(v) => {
-                let ones = self.add(name, clip(0.0, 0.0), &[value], Params::default())?;
-                let top = self.affine(name, ones, Affine::of_bias(all(v)))?;
+                let zeros = self.add(name, clip(0.0, 0.0), &[value], Params::default())?;
+                let top = self.affine(name, zeros, Affine::of_bias(all(v)))?;
                 return self.add(name, Op::Div, &[top, value], Params::default());
             }
             Unary::Pow(c) if (1.0..=4.0).contains(&c) && c.fract() == 0.0 => {

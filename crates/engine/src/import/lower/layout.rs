@@ -111,6 +111,7 @@ impl Lowerer {
             let uniform = channels.iter().all(|v| *v == channels[0]);
             return Ok(if uniform { Constant::Uniform(channels[0]) } else { Constant::Channels(channels) });
         }
+        self.check_room("constant", map.checked_elements())?;
         Ok(Constant::Elements(rows.flat_map(|(h, w)| (0..map.c).map(move |c| at(h, w, c))).collect()))
     }
 

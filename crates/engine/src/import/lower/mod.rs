@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::meta::Meta;
 use onebit_core::DType;
-use onebit_core::model::{Params, Tensor};
+use onebit_core::model::{MAX_ELEMENTS, Params, Tensor};
 use onebit_core::ops::Op;
 use onebit_core::types::{Shape, ValueType};
 use std::collections::HashMap;
@@ -89,8 +89,8 @@ pub struct Lowerer {
     graph: Graph,
     /// Affine nodes over accumulators: what they read, and their constants.
     affines: HashMap<usize, (usize, Affine)>,
-    /// Values that are another one repeated along axes of length 1.
-    repeats: HashMap<usize, Var>,
+    /// Values that are another one repeated along axes of length 1, and how their axes lie.
+    repeats: HashMap<usize, (Var, Vec<Vec<usize>>)>,
     /// Elements of constants that may still be added.
     room: usize,
 }
@@ -143,6 +143,8 @@ impl Lowerer {
         for (d, group) in dims.iter().zip(&groups) {
             shape[group[0]] = *d;
         }
+        let elements = Shape::from(shape).checked_elements().filter(|n| (1..=MAX_ELEMENTS).contains(n));
+        elements.ok_or_else(|| Error::Model(format!("its input has the impossible shape {dims:?}")))?;
         let lowerer = Lowerer {
             graph: Graph::new(ValueType::new(Shape::from(shape), dtype), meta),
             affines: HashMap::new(),

@@ -64,6 +64,9 @@ impl Binary {
     }
 }
 
+/// Most functions in a row that are looked through.
+const MAX_CHAIN: usize = 64;
+
 impl Lowerer {
     /// A function of one number, of every element.
     ///
@@ -96,6 +99,10 @@ impl Lowerer {
                         self.of_float(name, &Float::new(value), f)?
                     }
                     Some(form) => form,
+                    None if after.len() > MAX_CHAIN => {
+                        let value = self.float(name, &self.with(&x, x.form.clone()).bare())?;
+                        self.of_float(name, &Float::new(value), f)?
+                    }
                     None => Form::Rounded { before: before.clone(), after },
                 }
             }
@@ -130,8 +137,13 @@ impl Lowerer {
                 let (low, high) = if order == Order::Falls { (high, low) } else { (low, high) };
                 let known = !low.is_nan() && !high.is_nan();
                 let range = if known { (low, high) } else { (f32::NEG_INFINITY, f32::INFINITY) };
-                let chain = x.chain.iter().copied().chain([f]).collect();
-                Float { value, root: x.root, chain, range }
+                // A long chain starts again: each value has its own.
+                if x.chain.len() < MAX_CHAIN {
+                    let chain = x.chain.iter().copied().chain([f]).collect();
+                    Float { value, root: x.root, chain, range }
+                } else {
+                    Float { range, ..Float::new(value) }
+                }
             }
         }))
     }
@@ -154,7 +166,12 @@ impl Lowerer {
         }
         // What differs between elements differs in the padding too.
         let x = if array.uniform().is_some() { x } else { self.unpadded(name, x)? };
-        // The constant may have more axes of length 1, which the result then has too.
+        if array.shape.len() > x.dims.len() + 1 && array.len() > 1 {
+            return Err(Error::layer(
+                name,
+                "has a constant with more axes than the value beside it, which is not supported",
+            ));
+        }
         let constant = self.spread(&x, array).map_err(layer)?;
         let unary = |v: f32| if constant_first { f.with_left(v) } else { Some(f.with_right(v)) };
         let refuse = || {
@@ -173,6 +190,7 @@ impl Lowerer {
         if let Form::Levels(levels) = &x.form
             && x.padding.is_none()
         {
+            self.check_room(name, levels.table[0].len().checked_mul(values.len()))?;
             let mapped = self.map_levels(levels, Some(values.len()), |c, v| functions[c].apply(v));
             match self.settled(name, mapped)? {
                 Form::Levels(uneven) if !self.is_even(&uneven) => {}
@@ -275,6 +293,7 @@ impl Lowerer {
         let (center, scale, bias) = (next(), next(), next());
         let form = match &x.form {
             Form::Levels(levels) => {
+                self.check_room(name, levels.table[0].len().checked_mul(map.c))?;
                 let f = |c: usize, v: f32| (v - center[c]) * scale[c] + bias[c];
                 let mapped = self.map_levels(levels, Some(map.c), f);
                 self.settled(name, mapped)?

@@ -231,7 +231,7 @@ impl Lowerer {
     pub fn dense(&mut self, name: &str, x: Var, filter: &Filter) -> Result<Var> {
         filter.check(name)?;
         let mut x = self.unpadded(name, x)?;
-        let (last, cols) = (x.dims.last().copied().unwrap_or(1), filter.cols());
+        let (last, cols) = (x.dims.last().copied().unwrap_or(0), filter.cols());
         if last != cols {
             return Err(Error::layer(name, format!("takes {cols} inputs, but gets {last}")));
         }
@@ -310,6 +310,8 @@ impl Lowerer {
         let reach = |axis: usize| (window.kernel[axis] - 1) * window.dilation[axis] / window.stride[axis] + 1;
         let (ky, kx) = (reach(0), reach(1));
         let blocks = sy * sx;
+        let elements = [filter.rows, ky, kx, c].into_iter().try_fold(blocks, usize::checked_mul);
+        self.check_room(name, elements)?;
         let mut values = vec![0.0; blocks * filter.rows * ky * kx * c];
         let row_len = ky * kx * c;
         for ty in 0..window.kernel[0] {

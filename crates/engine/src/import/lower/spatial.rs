@@ -49,6 +49,7 @@ impl Lowerer {
             && let Form::Levels(levels) = &x.form
             && let Some(packed) = self.pack(levels)?
             && let DType::Bits(_) = self.format(packed.value())
+            && packed.table.iter().all(|row| row.is_sorted() || row.iter().rev().is_sorted())
         {
             // Where the numbers fall as the integers rise, the largest number is the smallest integer.
             let falls: Vec<bool> = packed.table.iter().map(|row| row[0] > row[row.len() - 1]).collect();
@@ -167,14 +168,16 @@ impl Lowerer {
             let weight = Some(Tensor::f32_matrix(c, 1, vec![1.0; c]));
             value = self.add(name, op, &[value], Params { weight, ..Params::default() })?;
         }
-        self.repeats.insert(value, source);
-        Ok(self.map_var(value, dims.len(), Channels::First))
+        let made = self.map_var(value, dims.len(), Channels::First);
+        self.repeats.insert(value, (source, made.groups.clone()));
+        Ok(made)
     }
 
     /// What `small` is a repetition of, where an op that takes it beside `large` repeats it by itself.
     pub(super) fn unrepeated(&self, small: Var, large: &Var) -> Var {
         match self.repeats.get(&small.value()).filter(|_| matches!(small.form, Form::Float(_))) {
-            Some(source) if small.dims == large.dims => {
+            // A value whose axes were exchanged since is another one.
+            Some((source, groups)) if small.dims == large.dims && small.groups == *groups => {
                 let (from, to) = (self.map_of(source), self.map_of(large));
                 let one = from.pixels() == 1 && from.c == to.c;
                 let fits = one || from.c == 1 && (from.h, from.w) == (to.h, to.w) || from.elements() == 1;
@@ -311,8 +314,9 @@ impl Lowerer {
         let op = Op::Pool2d(Pool2d { kind: PoolKind::Max, window, count_pad: false });
         let value = self.add(name, op, &[value], Params::default())?;
         x.form = Form::Float(Float::new(value));
-        for axis in axes {
-            (x.dims[*axis], x.groups[*axis]) = (1, Vec::new());
+        let rank = x.dims.len();
+        for axis in axes.iter().copied().filter(|a| *a < rank) {
+            (x.dims[axis], x.groups[axis]) = (1, Vec::new());
         }
         Ok(if keep { x } else { x.without(axes) })
     }
@@ -432,6 +436,7 @@ impl Lowerer {
         // Rows and columns first, then channels.
         if spatial {
             let value = if sum {
+                self.check_room(name, map.c.checked_mul(whole.taps()))?;
                 let ones = vec![1.0; map.c * whole.taps()];
                 self.product(name, &x, &Filter { rows: map.c, values: ones, bias: None }, whole, map.c, 0.0)?
             } else {

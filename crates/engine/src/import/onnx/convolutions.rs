@@ -239,7 +239,9 @@ impl Walk<'_> {
             eps: f64::from(node.float("epsilon", 1e-5)?),
         };
         let params = norm.affine(node.label())?;
-        let channels = x.dims.first().copied().unwrap_or(0);
+        let Some(channels) = x.dims.first().copied() else {
+            return Err(inputs.error("normalises a value without channels"));
+        };
         // One value for each channel, the first axis after the batch.
         let array = |t: &Option<onebit_core::model::Tensor<'_>>| {
             let values = t.as_ref().map_or_else(Vec::new, |t| t.to_f32());

@@ -199,6 +199,9 @@ fn refuse_by_kind(graph: &Graph<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Largest batch that a file may fix.
+const MAX_BATCH: usize = 1 << 20;
+
 /// Length of the batch axis (1 if it is open) and of the others.
 fn input_dims(
     input: &ValueInfo<'_>,
@@ -218,6 +221,11 @@ fn input_dims(
         _ => None,
     };
     let batch = fixed(&dims[0]).unwrap_or(1);
+    if batch > MAX_BATCH {
+        return Err(Error::Model(format!(
+            "has a batch of {batch} samples; export it with an open batch axis"
+        )));
+    }
     // One axis: there is no batch.
     if dims.len() == 1 {
         return Ok((1, vec![fixed(&dims[0]).ok_or_else(unknown)?]));

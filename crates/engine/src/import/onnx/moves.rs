@@ -422,7 +422,7 @@ impl Walk<'_> {
             }
             _ => return Err(inputs.error("says neither sizes nor scales of all axes")),
         }
-        if shape[..2] != own[..2] || shape.iter().any(|d| !(1..=1 << 16).contains(d)) {
+        if shape.len() < 3 || shape[..2] != own[..2] || shape.iter().any(|d| !(1..=1 << 16).contains(d)) {
             return Err(
                 inputs.error(format!("makes {own:?} to {shape:?}; only rows and columns are resized"))
             );
