@@ -64,21 +64,27 @@ pub(super) fn rows_first(first: &[usize], rank: usize) -> Vec<Vec<usize>> {
     groups
 }
 
+/// The axes of the graph's map for axes of the lengths `dims`; those of length 1 have none.
+pub(super) fn without_single(dims: &[usize], groups: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    dims.iter().zip(groups).map(|(d, group)| if *d == 1 { Vec::new() } else { group }).collect()
+}
+
 impl Lowerer {
     /// How a constant lies beside `x`, by the rules of broadcasting (the last axes are matched).
     ///
     /// # Errors
     /// When shapes do not match, or `x` itself would have to be repeated.
-    pub fn spread(&self, x: &Var, array: &Array) -> Result<Constant> {
+    pub fn spread(&self, name: &str, x: &Var, array: &Array) -> Result<Constant> {
         if let Some(one) = array.as_scalar() {
             return Ok(Constant::Uniform(one));
         }
         let refuse = || {
-            Error::Model(format!(
+            let text = format!(
                 "a constant of shape {:?} does not go with a value of shape [N, {}]",
                 array.shape,
                 x.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-            ))
+            );
+            Error::layer(name, text)
         };
         let rank = x.dims.len();
         let extra = array.shape.len().saturating_sub(rank);
@@ -111,7 +117,7 @@ impl Lowerer {
             let uniform = channels.iter().all(|v| *v == channels[0]);
             return Ok(if uniform { Constant::Uniform(channels[0]) } else { Constant::Channels(channels) });
         }
-        self.check_room("constant", map.checked_elements())?;
+        self.check_room(name, map.checked_elements())?;
         Ok(Constant::Elements(rows.flat_map(|(h, w)| (0..map.c).map(move |c| at(h, w, c))).collect()))
     }
 
@@ -137,7 +143,7 @@ impl Lowerer {
         groups: Vec<Vec<usize>>,
         op: Op,
     ) -> Result<Var> {
-        let groups = dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect();
+        let groups = without_single(&dims, groups);
         let form = match self.movable(name, &x)? {
             Form::Float(f) => {
                 let value = self.add(name, op, &[f.value], Params::default())?;
@@ -203,8 +209,7 @@ impl Lowerer {
         };
         let (dims, groups) = (x.dims.clone(), groups.to_vec());
         if shape == map && moving.is_sorted() {
-            let groups = dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect();
-            return Ok(Var { groups, ..x });
+            return Ok(Var { groups: without_single(&dims, groups), ..x });
         }
         self.moved(name, x, dims, groups, op)
     }

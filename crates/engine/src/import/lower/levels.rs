@@ -93,14 +93,19 @@ impl Lowerer {
         Ok(Var { form: Form::Levels(Levels::packed(value, table)), padding: None, ..x.clone() })
     }
 
-    /// The levels of `levels` after `f`, which may differ between channels.
+    /// The levels of `levels` after `f`, which gets the channel and the number; `rows` is 1 if all channels have the same
+    /// function. They are still linear in their integers, or known by edges.
+    ///
+    /// # Errors
+    /// As ops are added.
     pub(super) fn map_levels(
-        &self,
+        &mut self,
+        name: &str,
         levels: &Levels,
-        constants: Option<usize>,
+        rows: usize,
         f: impl Fn(usize, f32) -> f32,
-    ) -> Form {
-        Form::Levels(levels.map(constants.unwrap_or(1), f))
+    ) -> Result<Levels> {
+        self.relevel(name, levels.map(rows, f))
     }
 
     /// Two values as one function of both, where both have levels that depend on the same floats.

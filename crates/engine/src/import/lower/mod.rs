@@ -158,12 +158,8 @@ impl Lowerer {
                 Form::Levels(Levels::packed(Graph::INPUT, table))
             }
         };
-        let var = Var {
-            dims: dims.to_vec(),
-            groups: dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect(),
-            form,
-            padding: None,
-        };
+        let var =
+            Var { dims: dims.to_vec(), groups: layout::without_single(dims, groups), form, padding: None };
         Ok((lowerer, var))
     }
 

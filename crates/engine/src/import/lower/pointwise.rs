@@ -76,14 +76,12 @@ impl Lowerer {
         let padding = x.padding.map(|p| super::Padding { value: f.apply(p.value), ..p });
         let form = match &x.form {
             Form::Levels(levels) => {
-                let mapped = self.map_levels(levels, None, |_, v| f.apply(v));
-                let mapped = self.settled(name, mapped)?;
-                match &mapped {
-                    Form::Levels(uneven) if !self.is_even(uneven) => {
-                        let value = self.float(name, &x.clone().bare())?;
-                        self.of_float(name, &Float { range: self.range(&x), ..Float::new(value) }, f)?
-                    }
-                    _ => mapped,
+                let mapped = self.map_levels(name, levels, 1, |_, v| f.apply(v))?;
+                if self.is_even(&mapped) {
+                    Form::Levels(mapped)
+                } else {
+                    let value = self.float(name, &x.clone().bare())?;
+                    self.of_float(name, &Float { range: self.range(&x), ..Float::new(value) }, f)?
                 }
             }
             Form::Float(float) => self.of_float(name, float, f)?,
@@ -112,14 +110,6 @@ impl Lowerer {
             }
         };
         Ok(Var { form, padding, ..x })
-    }
-
-    /// Levels that are still linear in their integers, or are known by edges.
-    fn settled(&mut self, name: &str, form: Form) -> Result<Form> {
-        match form {
-            Form::Levels(levels) => Ok(Form::Levels(self.relevel(name, levels)?)),
-            other => Ok(other),
-        }
     }
 
     fn of_float(&mut self, name: &str, x: &Float, f: Unary) -> Result<Form> {
@@ -160,7 +150,6 @@ impl Lowerer {
         array: &Array,
         constant_first: bool,
     ) -> Result<Var> {
-        let layer = |e: Error| Error::layer(name, e.to_string());
         if array.is_empty() || array.to_f32().iter().any(|v| v.is_nan()) {
             return Err(Error::layer(name, "has a constant that is empty or not a number"));
         }
@@ -172,7 +161,7 @@ impl Lowerer {
                 "has a constant with more axes than the value beside it, which is not supported",
             ));
         }
-        let constant = self.spread(&x, array).map_err(layer)?;
+        let constant = self.spread(name, &x, array)?;
         let unary = |v: f32| if constant_first { f.with_left(v) } else { Some(f.with_right(v)) };
         let refuse = || {
             Error::layer(name, format!("computes {f:?} with a constant on that side, which is not supported"))
@@ -191,10 +180,9 @@ impl Lowerer {
             && x.padding.is_none()
         {
             self.check_room(name, levels.table[0].len().checked_mul(values.len()))?;
-            let mapped = self.map_levels(levels, Some(values.len()), |c, v| functions[c].apply(v));
-            match self.settled(name, mapped)? {
-                Form::Levels(uneven) if !self.is_even(&uneven) => {}
-                form => return Ok(self.with(&x, form)),
+            let mapped = self.map_levels(name, levels, values.len(), |c, v| functions[c].apply(v))?;
+            if self.is_even(&mapped) {
+                return Ok(self.with(&x, Form::Levels(mapped)));
             }
         }
         let x = self.unpadded(name, x)?;
@@ -274,10 +262,9 @@ impl Lowerer {
     pub fn normalized(&mut self, name: &str, x: Var, constants: &[Array; 3]) -> Result<Var> {
         let x = self.unpadded(name, x)?;
         let map = self.map_of(&x);
-        let layer = |e: Error| Error::layer(name, e.to_string());
         let mut spread = Vec::with_capacity(3);
         for array in constants {
-            spread.push(self.spread(&x, array).map_err(layer)?);
+            spread.push(self.spread(name, &x, array)?);
         }
         if spread.iter().any(|s| matches!(s, Constant::Elements(_))) {
             let [center, scale, bias] = constants;
@@ -295,8 +282,7 @@ impl Lowerer {
             Form::Levels(levels) => {
                 self.check_room(name, levels.table[0].len().checked_mul(map.c))?;
                 let f = |c: usize, v: f32| (v - center[c]) * scale[c] + bias[c];
-                let mapped = self.map_levels(levels, Some(map.c), f);
-                self.settled(name, mapped)?
+                Form::Levels(self.map_levels(name, levels, map.c, f)?)
             }
             _ => {
                 let value = self.float(name, &x)?;
@@ -399,6 +385,7 @@ impl Lowerer {
         let size = |x: &Var| x.dims.iter().product::<usize>();
         let exchanged = size(&a) < size(&b);
         let (mut large, mut small) = if exchanged { (b, a) } else { (a, b) };
+        // A flattened map beside another order: its axes are taken apart.
         if large.groups.iter().any(|g| g.len() > 1) && small.groups != large.groups {
             large = self.apart(name, large)?;
         }
@@ -412,12 +399,7 @@ impl Lowerer {
                 small = self.repeated(name, small, dims)?;
             }
         }
-        // A flattened map beside another order: its axes are taken apart.
-        let differs = |(d, (a, b)): (&usize, (&Vec<usize>, &Vec<usize>))| *d > 1 && a != b;
-        let mut places = small.dims.iter().zip(small.groups.iter().zip(&large.groups));
-        let flat = large.groups.iter().any(|g| g.len() > 1);
-        let large = if flat && places.any(differs) { self.apart(name, large)? } else { large };
-        let small = self.beside(name, small, &large)?;
+        let small = self.arranged(name, small, &large.groups)?;
         let (mut large_value, mut small_value) = (self.float(name, &large)?, self.float(name, &small)?);
         let (from, to) = (self.shape(small_value), self.shape(large_value));
         let repeats = from == to
@@ -434,12 +416,6 @@ impl Lowerer {
         }
         let value = self.add(name, Self::elementwise(op), &[large_value, small_value], Params::default())?;
         Ok(Var { form: Form::Float(Float::new(value)), padding: None, ..large })
-    }
-
-    /// `small` laid out as `large`.
-    fn beside(&mut self, name: &str, small: Var, large: &Var) -> Result<Var> {
-        let groups = large.groups.clone();
-        self.arranged(name, small, &groups)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Convolutions and matrices: on bits where both sides are integers times a scale.
 
 use super::grid::Grid;
+use super::layout::without_single;
 use super::levels::Scaled;
 use super::{Affine, Channels, Float, Form, Lowerer, Var};
 use crate::error::{Error, Result};
@@ -107,17 +108,13 @@ impl Lowerer {
         groups: usize,
         pad_value: f32,
     ) -> Result<usize> {
-        let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
         let zeros = window.pad == [0; 4] || pad_value == 0.0;
         if let Some((mut scaled, filter)) = self.integers(x, filter, groups, zeros)?
             && let Some(grid) = filter.grid(self.largest(&scaled))
             && let Some(pad_code) = self.pad_code(name, &mut scaled, &mut window, pad_value)?
         {
-            self.graph.notes.extend(filter.few_zeros(name, &grid));
-            let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
             let conv = BConv2d { window, groups, pad_value: pad_code, output: DType::I32 };
-            let acc = self.add(name, Op::BConv2d(conv), &[scaled.value], params)?;
-            return self.rescaled(name, acc, &grid, &scaled, filter.cols(), bias);
+            return self.integer_product(name, Op::BConv2d(conv), &scaled, &filter, &grid);
         }
         let value = self.float(name, x)?;
         let conv = Conv2d { window, groups, pad_value };
@@ -156,7 +153,6 @@ impl Lowerer {
 
     /// A product of floats; binary weights are stored as such.
     fn float_product(&mut self, name: &str, op: Op, value: usize, filter: &Filter) -> Result<usize> {
-        let of_floats = |values: &Vec<f32>| Some(Tensor::f32(values.clone()));
         match filter.grid(1).filter(|g| g.quant.bits <= 2 && filter.cols() > 1) {
             Some(grid) => {
                 self.graph.notes.extend(filter.few_zeros(name, &grid));
@@ -170,23 +166,26 @@ impl Lowerer {
             }
             None => {
                 let weight = Tensor::f32_matrix(filter.rows, filter.cols(), filter.values.clone());
-                let bias = filter.bias.as_ref().and_then(of_floats);
+                let bias = filter.bias.clone().map(Tensor::f32);
                 self.add(name, op, &[value], Params { weight: Some(weight), bias, ..Params::default() })
             }
         }
     }
 
-    /// `acc * scale + bias` with what the scales and offset of both sides make of it.
-    fn rescaled(
+    /// A product of integers: `acc * scale + bias` with what the scales and the offset of both sides make of it.
+    fn integer_product(
         &mut self,
         name: &str,
-        acc: usize,
-        grid: &Grid,
+        op: Op,
         scaled: &Scaled,
-        cols: usize,
-        bias: impl Fn(usize) -> f32,
+        filter: &Filter,
+        grid: &Grid,
     ) -> Result<usize> {
-        let rows = grid.integers.chunks(cols).zip(&grid.scales).enumerate();
+        self.graph.notes.extend(filter.few_zeros(name, grid));
+        let params = Params { weight: Some(filter.packed(grid)), ..Params::default() };
+        let acc = self.add(name, op, &[scaled.value], params)?;
+        let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
+        let rows = grid.integers.chunks(filter.cols()).zip(&grid.scales).enumerate();
         let (mut scale, mut all) = (Vec::new(), Vec::new());
         for (n, (row, s)) in rows {
             scale.push(s * scaled.scale);
@@ -256,16 +255,12 @@ impl Lowerer {
             ..filter.clone()
         });
         let filter = reordered.as_ref().unwrap_or(filter);
-        let bias = |n: usize| filter.bias.as_ref().map_or(0.0, |b| b[n]);
         let integers = self.integers(&x, filter, 1, true)?;
         let integers = integers.and_then(|(scaled, f)| Some((f.grid(self.largest(&scaled))?, scaled, f)));
         let value = match integers {
             Some((grid, scaled, filter)) => {
-                self.graph.notes.extend(filter.few_zeros(name, &grid));
-                let params = Params { weight: Some(filter.packed(&grid)), ..Params::default() };
                 let op = Op::BDense(BDense { output: DType::I32 });
-                let acc = self.add(name, op, &[scaled.value], params)?;
-                self.rescaled(name, acc, &grid, &scaled, cols, bias)?
+                self.integer_product(name, op, &scaled, &filter, &grid)?
             }
             _ => {
                 let value = self.float(name, &x)?;
@@ -389,7 +384,7 @@ impl Lowerer {
         let sizes = [shape.h, shape.w, shape.c];
         let groups = channels.groups(rank);
         let dims: Vec<usize> = groups.iter().map(|g| g.iter().map(|a| sizes[*a]).product()).collect();
-        let groups = dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect();
+        let groups = without_single(&dims, groups);
         Var { dims, groups, form, padding: None }
     }
 }

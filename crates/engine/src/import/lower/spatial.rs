@@ -1,6 +1,6 @@
 //! Pools, concatenation, resizing, and what looks at all channels of a pixel.
 
-use super::layout::rows_first;
+use super::layout::{rows_first, without_single};
 use super::levels::Levels;
 use super::unary::Unary;
 use super::{Binary, Channels, Filter, Float, Form, Lowerer, Var};
@@ -95,7 +95,7 @@ impl Lowerer {
             let part = self.unpadded(name, part)?;
             arranged.push(self.arranged(name, part, &groups)?);
         }
-        let groups = dims.iter().zip(groups).map(|(d, g)| if *d == 1 { Vec::new() } else { g }).collect();
+        let groups = without_single(&dims, groups);
         // Bits stay bits if all parts mean the same by them.
         let mut packed = Vec::new();
         for part in &arranged {
