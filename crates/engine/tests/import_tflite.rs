@@ -441,11 +441,10 @@ fn on_bits(
     network
 }
 
-/// A row of three pixels, three taps `+1 -1 +1`.
-fn row(padding: i16, pads: i16, activation: i16, format: Option<u8>, limit: Option<i32>) -> Network {
-    let width = if padding == 0 { 3 } else { 1 };
-    let options = [
-        ("channels_in", 1),
+/// Options of a binary convolution with strides and dilations of 1, in the order of their names.
+fn bconv_options(channels: i16, activation: i16, pads: i16, padding: i16) -> [(&'static str, i16); 8] {
+    [
+        ("channels_in", channels),
         ("dilation_height_factor", 1),
         ("dilation_width_factor", 1),
         ("fused_activation_function", activation),
@@ -453,7 +452,13 @@ fn row(padding: i16, pads: i16, activation: i16, format: Option<u8>, limit: Opti
         ("padding", padding),
         ("stride_height", 1),
         ("stride_width", 1),
-    ];
+    ]
+}
+
+/// A row of three pixels, three taps `+1 -1 +1`.
+fn row(padding: i16, pads: i16, activation: i16, format: Option<u8>, limit: Option<i32>) -> Network {
+    let width = if padding == 0 { 3 } else { 1 };
+    let options = bconv_options(1, activation, pads, padding);
     let constants = |n: &mut Network| {
         let filter = n.ints(&[1, 1, 3, 1], &[0, 1, 0]);
         match limit {
@@ -495,16 +500,7 @@ fn binary_convolutions_of_lce() {
 #[test]
 fn words_of_lce_hold_32_channels() {
     // Channels 31 and 32 have the weight -1.
-    let options = [
-        ("channels_in", 33),
-        ("dilation_height_factor", 1),
-        ("dilation_width_factor", 1),
-        ("fused_activation_function", 0),
-        ("pad_values", 0),
-        ("padding", 1),
-        ("stride_height", 1),
-        ("stride_width", 1),
-    ];
+    let options = bconv_options(33, 0, 0, 1);
     let constants = |n: &mut Network| {
         vec![n.ints(&[1, 1, 1, 2], &[i32::MIN, 1]), n.floats(&[1], &[1.0]), n.floats(&[1], &[0.0]), -1]
     };
@@ -519,16 +515,7 @@ fn words_of_lce_hold_32_channels() {
 
 #[test]
 fn groups_of_lce_are_whole_words() {
-    let options = [
-        ("channels_in", 64),
-        ("dilation_height_factor", 1),
-        ("dilation_width_factor", 1),
-        ("fused_activation_function", 0),
-        ("pad_values", 0),
-        ("padding", 1),
-        ("stride_height", 1),
-        ("stride_width", 1),
-    ];
+    let options = bconv_options(64, 0, 0, 1);
     let constants = |n: &mut Network| {
         vec![n.ints(&[2, 1, 1, 1], &[1, 0]), n.floats(&[2], &[1.0, 1.0]), n.floats(&[2], &[0.0, 0.0]), -1]
     };

@@ -3,13 +3,15 @@
 //! The expected numbers are what onnxruntime 1.31 without optimisations puts out, and qonnx 1.0 for its operators.
 
 mod golden;
+mod onnx_file;
 
 use Attribute::{Float, Int, Ints, Text};
 use golden::{outputs, reordered};
 use onebit::Graph;
 use onebit::import::{ImportOptions, import};
 use onebit::meta::Layout;
-use prost::encoding::{WireType, encode_key, encode_varint};
+use onnx_file::{field, int};
+use prost::encoding::{WireType, encode_key};
 
 /// An attribute of a node.
 enum Attribute {
@@ -36,22 +38,6 @@ struct Case {
     /// Constants that nodes make.
     made: &'static [Constant],
     expected: &'static [f32],
-}
-
-/// A field that is a message, text or bytes.
-fn field(tag: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut to = Vec::new();
-    encode_key(tag, WireType::LengthDelimited, &mut to);
-    encode_varint(bytes.len() as u64, &mut to);
-    to.extend_from_slice(bytes);
-    to
-}
-
-fn int(tag: u32, value: i64) -> Vec<u8> {
-    let mut to = Vec::new();
-    encode_key(tag, WireType::Varint, &mut to);
-    encode_varint(value as u64, &mut to);
-    to
 }
 
 fn tensor((name, kind, dims, values): &Constant) -> Vec<u8> {

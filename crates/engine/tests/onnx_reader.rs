@@ -4,13 +4,14 @@
 
 #[path = "hostile/counting.rs"]
 mod counting;
+mod onnx_file;
 
 use counting::peak;
 use onebit::import::array::{Array, Elements};
 use onebit::import::onnx::proto::{Dim, Model, Value, looks_like, read};
 use onebit::import::onnx::tensors::External;
 use onebit::import::{ImportOptions, import};
-use prost::encoding::{WireType, encode_key, encode_varint};
+use onnx_file::{field, int};
 use std::path::Path;
 
 const FILE: &[u8] = include_bytes!("models/every_type.onnx");
@@ -92,22 +93,6 @@ fn constants_of_every_type_are_widened() {
     assert_eq!(constant(&model, "flag").unwrap().elements, Elements::Bool(vec![true, false]));
     let text = constant(&model, "s").unwrap_err();
     assert!(text.contains("'s'") && text.contains("STRING"), "{text}");
-}
-
-/// A field that is a message, text or bytes.
-fn field(tag: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut to = Vec::new();
-    encode_key(tag, WireType::LengthDelimited, &mut to);
-    encode_varint(bytes.len() as u64, &mut to);
-    to.extend_from_slice(bytes);
-    to
-}
-
-fn int(tag: u32, value: i64) -> Vec<u8> {
-    let mut to = Vec::new();
-    encode_key(tag, WireType::Varint, &mut to);
-    encode_varint(value as u64, &mut to);
-    to
 }
 
 /// A network whose only content are these constants.
