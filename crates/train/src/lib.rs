@@ -1,0 +1,8 @@
+//! Training of 1-bit and k-bit networks.
+#![forbid(unsafe_code)]
+
+pub mod data;
+pub mod layer;
+pub mod network;
+pub mod recipe;
+pub mod run;
