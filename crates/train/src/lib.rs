@@ -4,5 +4,6 @@
 pub mod data;
 pub mod layer;
 pub mod network;
+pub mod ops;
 pub mod recipe;
 pub mod run;

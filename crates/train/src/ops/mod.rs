@@ -1,0 +1,4 @@
+//! Differentiable ops. Each page has the maths, the plain form in Burn's tensor ops, which is the specification and runs on
+//! GPUs, and the fused form for the CPU.
+
+pub mod host;
