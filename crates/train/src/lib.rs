@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod data;
+pub mod export;
 pub mod layer;
 pub mod network;
 pub mod recipe;
 pub mod run;
+pub mod weights;
