@@ -32,6 +32,9 @@ pub struct Meta {
     /// Measured accuracy, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Accuracy>,
+    /// How onebit trained it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
 }
 
 /// How pixels become the network's input: resize, crop, then `(pixel - mean) / std`.
@@ -59,6 +62,20 @@ pub struct Accuracy {
     pub correct: usize,
     /// Images classified.
     pub total: usize,
+}
+
+/// All that it takes to train a network again, but for the pictures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// The recipe, TOML.
+    pub recipe: String,
+    /// Seed of all that was random.
+    pub seed: u64,
+    /// Epochs that were run.
+    pub epochs: usize,
+    /// Hash of the training pictures and their labels.
+    pub data: String,
 }
 
 impl Preprocessing {

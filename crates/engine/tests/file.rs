@@ -6,7 +6,7 @@ use onebit::core::ops::{Activation, BConv2d, BDense, Conv2d, Op, Quantize, Resha
 use onebit::core::reference;
 use onebit::core::types::{DType, Quant, Shape};
 use onebit::file::{save, to_bytes};
-use onebit::meta::{Accuracy, Layout, Preprocessing};
+use onebit::meta::{Accuracy, Layout, Preprocessing, Training};
 use onebit::session::Elements;
 use onebit::{Meta, ModelFile, Options, Session};
 use std::borrow::Cow;
@@ -60,6 +60,12 @@ fn some_meta(channels: usize) -> Meta {
         },
         classes: vec!["".into(), "cat".into(), "猫".into()],
         accuracy: Some(Accuracy { data: "test".into(), correct: 9_876, total: 10_000 }),
+        training: Some(Training {
+            recipe: "name = \"a\"\n[train]\n\tepochs = 5\n".into(),
+            seed: u64::MAX,
+            epochs: 5,
+            data: "0123abcd".into(),
+        }),
     }
 }
 
@@ -322,8 +328,14 @@ fn saving_replaces_a_file_or_leaves_it_alone() {
         let error = save(&Model::new(x, nodes).unwrap(), &Meta::default(), &path).unwrap_err().to_string();
         assert!(error.contains(says) && error.contains("net.onebit: "), "{error}");
     }
-    let error = save(&model, &Meta { name: "two\nlines".into(), ..Meta::default() }, &path).unwrap_err();
-    assert!(error.to_string().contains("control character"), "{error}");
+    let recipe = Training { recipe: "name\n\x1b[2J".into(), ..Training::default() };
+    for meta in [
+        Meta { name: "two\nlines".into(), ..Meta::default() },
+        Meta { training: Some(recipe), ..Meta::default() },
+    ] {
+        let error = save(&model, &meta, &path).unwrap_err();
+        assert!(error.to_string().contains("control character"), "{error}");
+    }
     assert_eq!(std::fs::read(&path).unwrap(), old.bytes());
 
     // A new file in its place; the old one lives on in the mapping.

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod data;
+pub mod export;
 pub mod layer;
 pub mod network;
 pub mod ops;
 pub mod recipe;
 pub mod run;
+pub mod weights;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use onebit::core::exec::Executor;
 use onebit::core::types::ValueType;
-use onebit::meta::{Accuracy, Meta, Preprocessing};
+use onebit::meta::{Accuracy, Meta, Preprocessing, Training};
 use onebit::session;
 use onebit::stats::{Stats, stats};
 use serde::Serialize;
@@ -30,6 +30,7 @@ struct Report<'a> {
     output: Value,
     classes: &'a [String],
     accuracy: &'a Option<Accuracy>,
+    training: &'a Option<Training>,
     #[serde(flatten)]
     stats: &'a Stats,
     #[serde(flatten)]
@@ -76,6 +77,7 @@ impl Info {
             output: model.output().into(),
             classes: &meta.classes,
             accuracy: &meta.accuracy,
+            training: &meta.training,
             file_bytes,
             compression: stats.float32_bytes as f64 / file_bytes as f64,
             arena_bytes: 8 * executor.arena_words(1) as u64,
@@ -130,6 +132,12 @@ fn head(meta: &Meta, input: ValueType, output: ValueType) -> String {
     if let Some(a) = &meta.accuracy {
         let part = percent(a.correct as f64 / a.total.max(1) as f64);
         line("accuracy", format!("{part} ({} of {}) on {}", a.correct, a.total, a.data));
+    }
+    if let Some(t) = &meta.training {
+        line(
+            "trained",
+            format!("{} epochs, seed {}, data {} (--json shows the recipe)", t.epochs, t.seed, t.data),
+        );
     }
     text.push('\n');
     text

@@ -212,6 +212,10 @@ pub(super) fn check_meta(meta: &Meta, input: Shape) -> Result<(), String> {
     if let Some(accuracy) = &meta.accuracy {
         one_line("a text of its metadata", &accuracy.data)?;
     }
+    if let Some(training) = &meta.training {
+        one_line("a text of its metadata", &training.data)?;
+        training.recipe.lines().try_for_each(|line| one_line("its recipe", line))?;
+    }
     let pre = &meta.input;
     for (what, values) in [("mean", &pre.mean), ("std", &pre.std)] {
         if values.len() > 1 && values.len() != input.c {
