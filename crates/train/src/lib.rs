@@ -3,6 +3,9 @@
 
 pub mod data;
 pub mod layer;
+pub mod loss;
 pub mod network;
+pub mod optim;
 pub mod recipe;
 pub mod run;
+pub mod schedule;
