@@ -4,8 +4,11 @@
 pub mod data;
 pub mod export;
 pub mod layer;
+pub mod loss;
 pub mod network;
 pub mod ops;
+pub mod optim;
 pub mod recipe;
 pub mod run;
+pub mod schedule;
 pub mod weights;
