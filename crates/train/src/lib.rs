@@ -3,6 +3,7 @@
 
 pub mod data;
 pub mod export;
+pub mod forward;
 pub mod layer;
 pub mod loss;
 pub mod network;

@@ -1,0 +1,144 @@
+//! Largest value or mean of a window.
+//!
+//! The gradient of a maximum goes to its first largest tap; that of a mean goes to all taps alike. Padding never counts.
+
+use super::host::{self, BackwardPass, HostOp, Numbers};
+use burn::tensor::Tensor;
+use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use onebit::core::ops::{Pool2d, PoolKind};
+use onebit::core::types::Shape;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+struct PoolOp {
+    pool: Pool2d,
+    input: Shape,
+    output: Shape,
+    batch: usize,
+}
+
+impl PoolOp {
+    /// Calls `f(output pixel, input pixels of its window)`.
+    fn windows(&self, mut f: impl FnMut(usize, &[usize])) {
+        let mut pixels = Vec::with_capacity(self.pool.window.taps());
+        for o in 0..self.output.pixels() {
+            pixels.clear();
+            let (oy, ox) = (o / self.output.w, o % self.output.w);
+            self.pool.window.for_each_tap(self.input, oy, ox, |_, pixel| pixels.extend(pixel));
+            f(o, &pixels);
+        }
+    }
+
+    /// Largest numbers of one picture, and where they are if `places` is wanted.
+    fn max(&self, x: &[f32], y: &mut [f32], places: &mut [u32]) {
+        let c = self.input.c;
+        self.windows(|o, pixels| {
+            let y = &mut y[o * c..][..c];
+            let first = pixels[0] * c;
+            y.copy_from_slice(&x[first..][..c]);
+            if places.is_empty() {
+                for p in &pixels[1..] {
+                    y.iter_mut().zip(&x[p * c..][..c]).for_each(|(y, x)| *y = if *x > *y { *x } else { *y });
+                }
+                return;
+            }
+            let place = &mut places[o * c..][..c];
+            place.fill(pixels[0] as u32);
+            for p in &pixels[1..] {
+                for ((y, place), x) in y.iter_mut().zip(&mut *place).zip(&x[p * c..][..c]) {
+                    let larger = *x > *y;
+                    *y = if larger { *x } else { *y };
+                    *place = if larger { *p as u32 } else { *place };
+                }
+            }
+        });
+    }
+
+    fn mean(&self, x: &[f32], y: &mut [f32]) {
+        let c = self.input.c;
+        self.windows(|o, pixels| {
+            let y = &mut y[o * c..][..c];
+            y.copy_from_slice(&x[pixels[0] * c..][..c]);
+            for p in &pixels[1..] {
+                y.iter_mut().zip(&x[p * c..][..c]).for_each(|(y, x)| *y += x);
+            }
+            y.iter_mut().for_each(|y| *y /= pixels.len() as f32);
+        });
+    }
+}
+
+impl HostOp for PoolOp {
+    fn shape(&self) -> [usize; 4] {
+        [self.batch, self.output.h, self.output.w, self.output.c]
+    }
+
+    fn run(&self, [x, ..]: [Numbers; 3], backward: bool) -> (Vec<f32>, Option<BackwardPass>) {
+        let (xs, ys) = (self.input.elements(), self.output.elements());
+        let mut y = vec![0.0; self.batch * ys];
+        let max = self.pool.kind == PoolKind::Max;
+        let mut places = vec![0u32; if max && backward { y.len() } else { 0 }];
+        if places.is_empty() {
+            y.par_chunks_mut(ys).zip(x.par_chunks(xs)).for_each(|(y, x)| {
+                if max { self.max(x, y, &mut []) } else { self.mean(x, y) }
+            });
+        } else {
+            let pictures = y.par_chunks_mut(ys).zip(places.par_chunks_mut(ys)).zip(x.par_chunks(xs));
+            pictures.for_each(|((y, places), x)| self.max(x, y, places));
+        }
+        if !backward {
+            return (y, None);
+        }
+        let op = self.clone();
+        let pass: BackwardPass = Arc::new(move |dy, _| {
+            let c = op.input.c;
+            let mut dx = vec![0.0; op.batch * xs];
+            dx.par_chunks_mut(xs).zip(dy.par_chunks(ys)).enumerate().for_each(|(i, (dx, dy))| {
+                if max {
+                    for (o, place) in places[i * ys..][..ys].iter().enumerate() {
+                        dx[*place as usize * c + o % c] += dy[o];
+                    }
+                    return;
+                }
+                op.windows(|o, pixels| {
+                    for p in pixels {
+                        let to = dx[p * c..][..c].iter_mut();
+                        to.zip(&dy[o * c..][..c]).for_each(|(d, dy)| *d += dy / pixels.len() as f32);
+                    }
+                });
+            });
+            [Some(dx), None, None]
+        });
+        (y, Some(pass))
+    }
+}
+
+/// On the CPU.
+pub fn fused(pool: Pool2d, x: Tensor<4>, output: Shape) -> Tensor<4> {
+    let [batch, h, w, c] = x.dims();
+    host::apply(PoolOp { pool, input: Shape::new(h, w, c), output, batch }, x, &[])
+}
+
+/// With Burn's ops.
+pub fn plain(pool: Pool2d, x: Tensor<4>, output: Shape) -> Tensor<4> {
+    let x = x.permute([0, 3, 1, 2]);
+    let [_, _, h, w] = x.dims();
+    let window = pool.window;
+    let [top, left, bottom, right] = window.pad;
+    let pad = [(top, bottom), (left, right)];
+    let y = match pool.kind {
+        _ if window.covers(Shape::new(h, w, output.c)) && pool.kind == PoolKind::Average => {
+            adaptive_avg_pool2d(x, [1, 1])
+        }
+        PoolKind::Max => {
+            let options = MaxPoolOptions::new(window.kernel).with_stride(window.stride);
+            max_pool2d(x, options.with_padding_pairs(pad).with_dilation(window.dilation))
+        }
+        PoolKind::Average => {
+            let options = AvgPoolOptions::new(window.kernel).with_stride(window.stride);
+            avg_pool2d(x, options.with_padding_pairs(pad).with_count_include_pad(pool.count_pad))
+        }
+    };
+    y.permute([0, 2, 3, 1])
+}
