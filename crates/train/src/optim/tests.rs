@@ -310,7 +310,7 @@ fn values_and_moments_stay_where_they_are() {
         };
         optimizers.step(&mut now, vec![gradient], 1.0).unwrap();
         average.update(&now).unwrap();
-        places.push([&now[0], &optimizers.slots[0].moments[1], &average.values[0]].map(address));
+        places.push([&now[0], &optimizers.slots[0].moments[1], &average.values()[0]].map(address));
     }
     assert!(places.iter().all(|p| *p == places[0]), "{places:?}");
 }
