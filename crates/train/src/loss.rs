@@ -45,11 +45,8 @@ mod tests {
     const LOGITS: [[f32; 4]; 3] = [[0.5, -1.2, 2.0, 0.1], [-0.3, 0.9, 0.4, -2.0], [1.5, 1.4, -0.6, 0.8]];
     const TEACHER: [[f32; 4]; 3] = [[1.5, -0.2, 1.0, 0.3], [-1.3, 0.2, 2.4, 0.0], [0.5, 2.4, -1.6, 0.1]];
     const LABELS: [i64; 3] = [2, 0, 1];
-    const LOSSES: [Loss; 3] = [
-        Loss::CrossEntropy { smoothing: 0.0 },
-        Loss::CrossEntropy { smoothing: 0.2 },
-        Loss::SquaredHinge {},
-    ];
+    const LOSSES: [Loss; 3] =
+        [Loss::CrossEntropy { smoothing: 0.0 }, Loss::CrossEntropy { smoothing: 0.2 }, Loss::SquaredHinge {}];
 
     fn labels() -> Tensor<1, Int> {
         Tensor::from_data(LABELS, &Device::flex())
@@ -156,12 +153,16 @@ mod tests {
     fn extreme_logits_give_finite_results() {
         for size in [1e4f32, 1e18] {
             let x: Vec<f32> = (0..12).map(|i| [size, -size, 0.0][i % 3]).collect();
-            let teacher = || Tensor::<2>::from_data(TensorData::new(x.clone(), [3, 4]), &Device::flex()).neg();
+            let teacher =
+                || Tensor::<2>::from_data(TensorData::new(x.clone(), [3, 4]), &Device::flex()).neg();
             let mut all: Vec<_> =
                 LOSSES.iter().map(|kind| run(x.clone(), |x| loss(*kind, x, labels()))).collect();
             all.push(run(x.clone(), |x| distillation(x, teacher(), 2.0)));
             for (loss, gradient) in all {
-                assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()), "{size}: {loss} {gradient:?}");
+                assert!(
+                    loss.is_finite() && gradient.iter().all(|g| g.is_finite()),
+                    "{size}: {loss} {gradient:?}"
+                );
             }
         }
     }

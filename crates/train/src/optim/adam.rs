@@ -52,7 +52,13 @@ impl Rule for Adam {
         &["mean", "square"]
     }
 
-    fn tensors(&self, step: Step, value: Tensor<4>, gradient: Tensor<4>, moments: &mut [Tensor<4>]) -> Tensor<4> {
+    fn tensors(
+        &self,
+        step: Step,
+        value: Tensor<4>,
+        gradient: Tensor<4>,
+        moments: &mut [Tensor<4>],
+    ) -> Tensor<4> {
         let [mean, square] = moments else { unreachable!("as many as `moments` names") };
         let c = self.constants(step);
         *mean = mean.clone() * self.beta1 + gradient.clone() * c.new1;

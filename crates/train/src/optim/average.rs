@@ -47,7 +47,9 @@ impl Average {
                 let numbers = host::slice_mut(name, &mut data)?;
                 host::read(name, value, |value| {
                     let lane = Lane { value: numbers, gradient: value, ..Lane::default() };
-                    lane.run(&|lane| lane.value.iter_mut().zip(lane.gradient).for_each(|(a, v)| *a += (v - *a) * new));
+                    lane.run(&|lane| {
+                        lane.value.iter_mut().zip(lane.gradient).for_each(|(a, v)| *a += (v - *a) * new)
+                    });
                 })?;
                 Tensor::from_data(data, &device)
             } else {

@@ -25,7 +25,13 @@ impl Rule for Bop {
         &["mean"]
     }
 
-    fn tensors(&self, step: Step, value: Tensor<4>, gradient: Tensor<4>, moments: &mut [Tensor<4>]) -> Tensor<4> {
+    fn tensors(
+        &self,
+        step: Step,
+        value: Tensor<4>,
+        gradient: Tensor<4>,
+        moments: &mut [Tensor<4>],
+    ) -> Tensor<4> {
         let [mean] = moments else { unreachable!("as many as `moments` names") };
         *mean = mean.clone() + (gradient - mean.clone()) * self.rate(step);
         let sign = value.greater_equal_elem(0.0).float() * 2.0 - 1.0;

@@ -116,7 +116,10 @@ impl Optimizers {
         for (slot, value, gradient) in all() {
             if value.dims() != slot.shape || gradient.dims() != slot.shape {
                 let [a, b, c] = [slot.shape, value.dims(), gradient.dims()];
-                return Err(Error::layer(&slot.name, format!("is {a:?}, its value {b:?} and its gradient {c:?}")));
+                return Err(Error::layer(
+                    &slot.name,
+                    format!("is {a:?}, its value {b:?} and its gradient {c:?}"),
+                ));
             }
         }
         match first_wild(all().map(|(slot, _, gradient)| (slot.name.as_str(), gradient)))? {
@@ -179,7 +182,8 @@ impl Slot {
             let mut value = host::take(value);
             let mut moments: Vec<TensorData> = self.moments.drain(..).map(host::take).collect();
             let mut slices = moments.iter_mut();
-            let mut moment = || slices.next().map_or(Ok(Default::default()), |m| host::slice_mut(&self.name, m));
+            let mut moment =
+                || slices.next().map_or(Ok(Default::default()), |m| host::slice_mut(&self.name, m));
             let moments_of_lane = [moment()?, moment()?];
             let value_of_lane = host::slice_mut(&self.name, &mut value)?;
             host::read(&self.name, &gradient, |gradient| {

@@ -20,7 +20,13 @@ pub trait Rule: Send + Sync {
     fn moments(&self) -> &'static [&'static str];
 
     /// The step in tensor operations: the specification, and what runs on GPUs. Replaces the moments and gives the new value.
-    fn tensors(&self, step: Step, value: Tensor<4>, gradient: Tensor<4>, moments: &mut [Tensor<4>]) -> Tensor<4>;
+    fn tensors(
+        &self,
+        step: Step,
+        value: Tensor<4>,
+        gradient: Tensor<4>,
+        moments: &mut [Tensor<4>],
+    ) -> Tensor<4>;
 
     /// The same step over a part of the numbers, in place. Its operations are those of `tensors` in the same order, so that the
     /// results are the same but for the rounding of constants.

@@ -32,7 +32,13 @@ impl Rule for Sgd {
         if self.momentum == 0.0 { &[] } else { &["momentum"] }
     }
 
-    fn tensors(&self, step: Step, value: Tensor<4>, gradient: Tensor<4>, moments: &mut [Tensor<4>]) -> Tensor<4> {
+    fn tensors(
+        &self,
+        step: Step,
+        value: Tensor<4>,
+        gradient: Tensor<4>,
+        moments: &mut [Tensor<4>],
+    ) -> Tensor<4> {
         let mut by = gradient + value.clone() * self.decay;
         if let [mean] = moments {
             *mean = mean.clone() * self.momentum + by.clone();

@@ -23,7 +23,8 @@ impl State {
     pub(super) fn tensor(&self, name: &str, numbers: usize) -> Result<&[f32]> {
         let found = self.tensors.get(name).ok_or_else(|| missing(name))?;
         if found.len() != numbers {
-            let text = format!("has {} numbers in the checkpoint, where this recipe needs {numbers}", found.len());
+            let text =
+                format!("has {} numbers in the checkpoint, where this recipe needs {numbers}", found.len());
             return Err(Error::layer(name, text));
         }
         if !found.iter().all(|x| x.is_finite()) {
