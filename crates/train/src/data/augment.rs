@@ -255,3 +255,161 @@ fn splines(n: usize) -> Vec<(usize, [f32; 4])> {
     };
     (0..n).map(weights).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const STILL: Warp = Warp { dy: 0, dx: 0, flip: false, angle: 0.0, factor: 1.0, bend: None };
+
+    fn change(epoch: usize, picture: usize) -> Change {
+        Change { seed: 7, epoch, picture }
+    }
+
+    fn warped(shape: Shape, from: &[u8], warp: Warp) -> Vec<u8> {
+        let mut to = vec![0; from.len()];
+        Picture { shape, fill: &vec![100; shape.c], from }.warped(&warp, &mut to);
+        to
+    }
+
+    #[test]
+    fn shifts_and_mirrors_move_whole_pixels() {
+        let shape = Shape::new(2, 3, 2);
+        let from: Vec<u8> = (1..=12).collect();
+        let moved = |dy, dx, flip| {
+            let mut to = vec![0; 12];
+            Picture { shape, fill: &[50, 60], from: &from }.shifted(dy, dx, flip, &mut to);
+            to
+        };
+        assert_eq!(moved(0, 0, false), from);
+        assert_eq!(moved(1, 0, false), [50, 60, 50, 60, 50, 60, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(moved(0, -1, false), [3, 4, 5, 6, 50, 60, 9, 10, 11, 12, 50, 60]);
+        assert_eq!(moved(0, 0, true), [5, 6, 3, 4, 1, 2, 11, 12, 9, 10, 7, 8]);
+        assert_eq!(moved(-1, 2, true), [50, 60, 50, 60, 11, 12, 50, 60, 50, 60, 50, 60]);
+        for (dy, dx) in [(2, 0), (0, 3), (-2, -3)] {
+            assert_eq!(moved(dy, dx, true), [50, 60].repeat(6));
+        }
+    }
+
+    #[test]
+    fn every_shift_and_mirror_occurs_and_nothing_else() {
+        let shape = Shape::new(4, 5, 1);
+        let from: Vec<u8> = (1..=20).collect();
+        let augment = Augment { shift: 1, flip: true, ..Augment::default() };
+        let mut expected = BTreeSet::new();
+        for (dy, dx) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dy, dx))) {
+            for flip in [false, true] {
+                let pixel = |y: isize, x: isize| {
+                    let (y, x) = (y - dy, x - dx);
+                    let x = if flip { 4 - x } else { x };
+                    let inside = (0..4).contains(&y) && (0..5).contains(&x);
+                    if inside { from[(y * 5 + x) as usize] } else { 9 }
+                };
+                expected.insert((0..20).map(|i| pixel(i / 5, i % 5)).collect::<Vec<u8>>());
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for i in 0..400 {
+            let mut to = vec![0; 20];
+            augment.apply(change(i / 100, i % 100), shape, &[9], &from, &mut to);
+            seen.insert(to);
+        }
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn turns_and_sizes_of_hand_made_pictures() {
+        let shape = Shape::new(3, 3, 1);
+        let from = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        assert_eq!(warped(shape, &from, STILL), from);
+        assert_eq!(warped(shape, &from, Warp { angle: 90.0, ..STILL }), [7, 4, 1, 8, 5, 2, 9, 6, 3]);
+        assert_eq!(warped(shape, &from, Warp { flip: true, ..STILL }), [3, 2, 1, 6, 5, 4, 9, 8, 7]);
+        let moved = warped(shape, &from, Warp { dy: 1, dx: 1, ..STILL });
+        assert_eq!(moved, [100, 100, 100, 100, 1, 2, 100, 4, 5]);
+        // Twice as large: pixels half way between those of the picture, halves rounded up.
+        let grown = warped(shape, &from, Warp { factor: 2.0, ..STILL });
+        assert_eq!(grown, [3, 4, 4, 5, 5, 6, 6, 7, 7]);
+        let shrunk = warped(shape, &from, Warp { factor: 0.5, ..STILL });
+        assert_eq!(shrunk, [100, 100, 100, 100, 5, 100, 100, 100, 100]);
+        let colours = warped(Shape::new(1, 2, 2), &[0, 10, 20, 30], Warp { flip: true, ..STILL });
+        assert_eq!(colours, [20, 30, 0, 10]);
+    }
+
+    #[test]
+    fn bends_move_pixels_by_no_more_than_asked() {
+        let shape = Shape::new(1, 4, 1);
+        let corners = [[[0.0, 0.5]; CORNERS]; CORNERS];
+        let bend = Bend { corners, rows: splines(1), columns: splines(4) };
+        // All corners half a pixel to the right; what comes in is 100.
+        let halves = warped(shape, &[0, 10, 20, 40], Warp { bend: Some(bend), ..STILL });
+        assert_eq!(halves, [5, 15, 30, 70]);
+        let mut random = Random::of(Purpose::Augment, &[1]);
+        let mut largest = 0f32;
+        for _ in 0..50 {
+            let bend = Bend::random(&mut random, Shape::new(28, 20, 1), 3.0);
+            for y in 0..28 {
+                let row = bend.row(y);
+                let moves = (0..20).flat_map(|x| bend.at(&row, x));
+                largest = moves.fold(largest, |most, v| most.max(v.abs()));
+            }
+        }
+        assert!((1.0..=3.0).contains(&largest), "{largest}");
+    }
+
+    #[test]
+    fn squares_are_blanked_around_a_pixel() {
+        let shape = Shape::new(6, 6, 1);
+        let augment = Augment { cutout: 3, ..Augment::default() };
+        let mut blanked = BTreeSet::new();
+        for i in 0..300 {
+            let mut to = vec![0; 36];
+            augment.apply(change(0, i), shape, &[7], &[1; 36], &mut to);
+            let hole: Vec<usize> = (0..36).filter(|i| to[*i] == 7).collect();
+            let side = |of: fn(usize) -> usize| hole.iter().map(|i| of(*i)).collect::<BTreeSet<_>>().len();
+            let (rows, columns) = (side(|i| i / 6), side(|i| i % 6));
+            assert_eq!(hole.len(), rows * columns);
+            assert!((2..=3).contains(&rows) && (2..=3).contains(&columns));
+            blanked.insert(hole);
+        }
+        assert_eq!(blanked.len(), 36);
+        let mut to = vec![0; 36];
+        Augment { cutout: usize::MAX, ..augment }.apply(change(0, 0), shape, &[7], &[1; 36], &mut to);
+        assert_eq!(to, [7; 36]);
+    }
+
+    #[test]
+    fn changes_depend_on_seed_epoch_and_picture() {
+        let shape = Shape::new(16, 16, 3);
+        let from: Vec<u8> = (0..shape.elements()).map(|i| (i * 37 % 251) as u8).collect();
+        let augment =
+            Augment { shift: 2, flip: true, rotate: 20.0, scale: 0.2, elastic: 2.0, ..Augment::default() };
+        let all: BTreeSet<Vec<u8>> = (0..8)
+            .map(|i| {
+                let mut to = vec![0; from.len()];
+                let change = Change { seed: i & 1, epoch: (i >> 1 & 1) as usize, picture: (i >> 2) as usize };
+                augment.apply(change, shape, &[1, 2, 3], &from, &mut to);
+                let mut again = vec![0; from.len()];
+                augment.apply(change, shape, &[1, 2, 3], &from, &mut again);
+                assert_eq!(to, again);
+                to
+            })
+            .collect();
+        assert_eq!(all.len(), 8);
+    }
+
+    #[test]
+    fn senseless_numbers_are_refused() {
+        for (bad, name) in [
+            (Augment { rotate: f32::NAN, ..Augment::default() }, "rotate"),
+            (Augment { scale: 1.0, ..Augment::default() }, "scale"),
+            (Augment { elastic: -1.0, ..Augment::default() }, "elastic"),
+        ] {
+            assert!(bad.check().unwrap_err().to_string().contains(name));
+        }
+        assert!(Augment { shift: usize::MAX / 4, rotate: 180.0, ..Augment::default() }.check().is_ok());
+        let mut to = vec![0; 4];
+        let far = Augment { shift: usize::MAX, ..Augment::default() };
+        far.apply(change(0, 0), Shape::new(2, 2, 1), &[3], &[1; 4], &mut to);
+    }
+}
