@@ -158,6 +158,7 @@ impl Picture<'_> {
         let (sin, cos) = (sin / warp.factor, cos / warp.factor);
         let centre = ((h as f32 - 1.0) / 2.0, (w as f32 - 1.0) / 2.0);
         let mirror = if warp.flip { -1.0 } else { 1.0 };
+        let framed = self.framed();
         for (y, to) in to.chunks_exact_mut(w * c).enumerate() {
             let bend = warp.bend.as_ref().map(|b| (b, b.row(y)));
             let v = y as f32 - centre.0 - warp.dy as f32;
@@ -170,27 +171,39 @@ impl Picture<'_> {
                     down += more_down;
                     right += more_right;
                 }
-                self.between(down, right, to);
+                self.between(&framed, down, right, to);
             }
         }
     }
 
-    /// The pixel between the four around a place, rounded.
-    fn between(&self, down: f32, right: f32, to: &mut [u8]) {
+    /// The picture in a frame of one pixel before and two after it along both axes, so that four pixels around any place
+    /// from -1 to the end are in it.
+    fn framed(&self) -> Vec<u8> {
         let Shape { h, w, c } = self.shape;
-        let (top, left) = (down.floor(), right.floor());
-        let (b, r) = (down - top, right - left);
-        let (top, left) = (top as isize, left as isize);
-        let tap = |y: isize, x: isize| {
-            let inside = (0..h as isize).contains(&y) && (0..w as isize).contains(&x);
-            if inside { &self.from[(y as usize * w + x as usize) * c..][..c] } else { self.fill }
-        };
-        let (bottom, next) = (top.saturating_add(1), left.saturating_add(1));
-        let taps = [tap(top, left), tap(top, next), tap(bottom, left), tap(bottom, next)];
+        let row = (w + 3) * c;
+        let mut framed = vec![0; (h + 3) * row];
+        self.blank(&mut framed);
+        for (to, from) in framed.chunks_exact_mut(row).skip(1).zip(self.from.chunks_exact(w * c)) {
+            to[c..c + w * c].copy_from_slice(from);
+        }
+        framed
+    }
+
+    /// The pixel between the four around a place, rounded.
+    #[inline]
+    fn between(&self, framed: &[u8], down: f32, right: f32, to: &mut [u8]) {
+        let Shape { h, w, c } = self.shape;
+        // In the frame no place is negative, so that truncation is the floor; further out all is the same.
+        let (down, right) = (down.clamp(-1.0, h as f32) + 1.0, right.clamp(-1.0, w as f32) + 1.0);
+        let (top, left) = (down as i32, right as i32);
+        let (b, r) = (down - top as f32, right - left as f32);
+        let first = (top as usize * (w + 3) + left as usize) * c;
+        let upper = &framed[first..][..2 * c];
+        let lower = &framed[first + (w + 3) * c..][..2 * c];
         for (i, to) in to.iter_mut().enumerate() {
-            let [p, q, s, t] = taps.map(|pixel| f32::from(pixel[i]));
+            let [p, q, s, t] = [upper[i], upper[c + i], lower[i], lower[c + i]].map(f32::from);
             let (upper, lower) = (p + r * (q - p), s + r * (t - s));
-            // Truncating what is half above is rounding; numbers outside of bytes saturate.
+            // Truncating what is half above is rounding; the value is between bytes.
             *to = (upper + b * (lower - upper) + 0.5) as u8;
         }
     }
