@@ -12,8 +12,9 @@ const SHAPE: Shape = Shape::new(32, 32, 3);
 pub fn folder(path: &Path, part: Part) -> Result<Option<Dataset>> {
     let all = entries(path)?.into_iter().filter(|p| file_name(p).ends_with(".bin") && p.is_file());
     let (test, train): (Vec<PathBuf>, Vec<PathBuf>) = all.partition(|p| file_name(p).starts_with("test"));
-    let chosen = if part == Part::Test && !test.is_empty() { test } else { train };
-    if chosen.is_empty() { Ok(None) } else { files(&chosen).map(Some) }
+    let is_test = part == Part::Test && !test.is_empty();
+    let chosen = if is_test { test } else { train };
+    if chosen.is_empty() { Ok(None) } else { files(&chosen).map(|data| Some(data.of_test_part(is_test))) }
 }
 
 /// The pictures of some files, in order.

@@ -1,13 +1,32 @@
-//! Folders of PNG and JPEG files: one subfolder per class, or a list of labels.
+//! Folders of PNG and JPEG files: one subfolder per class, or a list of labels; training and test part in two of them.
 
-use super::{Dataset, Pictures, entries, file_name, read};
+use super::{Dataset, Part, Pictures, entries, file_name, read};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Name of a list of labels.
 pub const LABELS: &str = "labels.csv";
 /// Larger class numbers are typing errors.
-const MAX_CLASS: usize = 1 << 20;
+pub const MAX_CLASS: usize = 1 << 20;
+
+/// The pictures of one of two subfolders, `train` and `test` (or `val` and the like, where there is no `test`); `None` when
+/// they hold pictures themselves, which makes them classes, or nothing that is known.
+pub fn parts(path: &Path, part: Part) -> Result<Option<Dataset>> {
+    let folders = entries(path)?;
+    let test = ["test", "testing", "val", "valid", "validation"].map(|name| (name, true));
+    let train = ["train", "training"].map(|name| (name, false));
+    let wanted = test.into_iter().filter(|_| part == Part::Test).chain(train);
+    for (name, is_test) in wanted {
+        let named = folders.iter().find(|f| f.is_dir() && file_name(f).eq_ignore_ascii_case(name));
+        let Some(folder) = named else { continue };
+        let list = folder.join(LABELS);
+        let data = if list.is_file() { Some(labelled(&list)?) } else { classes(folder)? };
+        if let Some(data) = data {
+            return Ok(Some(data.of_test_part(is_test)));
+        }
+    }
+    Ok(None)
+}
 
 /// The pictures of a folder whose subfolders, sorted by name, are the classes; `None` when there are no
 /// pictures in subfolders. Classes take turns, so that the first few pictures are of as many as possible.
@@ -24,7 +43,8 @@ pub fn classes(path: &Path) -> Result<Option<Dataset>> {
     pictures.sort_unstable();
     let (labels, files) = pictures.into_iter().map(|(_, class, file)| (class, file)).unzip();
     let class_names = folders.iter().map(|f| file_name(f)).collect();
-    Ok(Some(Dataset { format: "image folder", pictures: Pictures::Files(files), labels, class_names }))
+    let pictures = Pictures::Files(files);
+    Ok(Some(Dataset { format: "image folder", pictures, labels, class_names, is_test: false }))
 }
 
 fn is_picture(path: &Path) -> bool {
@@ -63,5 +83,6 @@ pub fn labelled(list: &Path) -> Result<Dataset> {
     if let Some(line) = labels.iter().position(|l| *l > MAX_CLASS) {
         return Err(Error::file(list, format!("class {} is larger than {MAX_CLASS}", labels[line])));
     }
-    Ok(Dataset { format: "labels.csv", pictures: Pictures::Files(files), labels, class_names })
+    let pictures = Pictures::Files(files);
+    Ok(Dataset { format: "labels.csv", pictures, labels, class_names, is_test: false })
 }

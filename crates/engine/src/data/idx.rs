@@ -22,7 +22,7 @@ pub fn folder(path: &Path, part: Part) -> Result<Option<Dataset>> {
             for gz in ["", ".gz"] {
                 let images = path.join(format!("{prefix}-images{dot}idx3-ubyte{gz}"));
                 if images.is_file() {
-                    return file(&images).map(Some);
+                    return file(&images).map(|data| Some(data.of_test_part(*prefix == "t10k")));
                 }
             }
         }

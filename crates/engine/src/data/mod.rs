@@ -1,8 +1,9 @@
-//! Labelled pictures: MNIST-layout and CIFAR files, and folders of PNG and JPEG files.
+//! Labelled pictures: MNIST-layout and CIFAR files, NumPy arrays, and folders of PNG and JPEG files.
 //!
 //! Small data sets are held in memory, picture files are decoded batch by batch on all threads. Sizes
 //! written in files are never believed beyond what the files hold.
 
+mod arrays;
 mod cifar;
 mod folder;
 mod idx;
@@ -21,7 +22,9 @@ pub const MAX_BYTES: u64 = 1 << 31;
 
 /// What can be read, for error messages.
 const KNOWN: &str = "known are MNIST-layout folders (t10k-images-idx3-ubyte.gz and so on), CIFAR-10 and CIFAR-100 \
-     binary files, folders with one subfolder of PNG or JPEG files per class, and folders with a labels.csv";
+     binary files, folders of NumPy arrays (train_images.npy and train_labels.npy, or x_train.npy and y_train.npy), \
+     folders with one subfolder of PNG or JPEG files per class, folders with a labels.csv, and folders of those two kinds \
+     called train and test (or val) side by side";
 
 /// Which part of a data set that has two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub struct Dataset {
     pictures: Pictures,
     labels: Vec<usize>,
     class_names: Vec<String>,
+    is_test: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +115,12 @@ impl Dataset {
         if let Some(data) = cifar::folder(path, part)? {
             return Ok(Some(data));
         }
+        if let Some(data) = arrays::folder(path, part)? {
+            return Ok(Some(data));
+        }
+        if let Some(data) = folder::parts(path, part)? {
+            return Ok(Some(data));
+        }
         folder::classes(path)
     }
 
@@ -129,7 +139,12 @@ impl Dataset {
 
     /// A data set in memory: `pixels` is `[n][h][w][c]`.
     fn memory(format: &'static str, shape: Shape, pixels: Vec<u8>, labels: Vec<usize>) -> Self {
-        Dataset { format, pictures: Pictures::Memory { shape, pixels }, labels, class_names: Vec::new() }
+        let pictures = Pictures::Memory { shape, pixels };
+        Dataset { format, pictures, labels, class_names: Vec::new(), is_test: false }
+    }
+
+    fn of_test_part(self, is_test: bool) -> Self {
+        Dataset { is_test, ..self }
     }
 
     /// Name of the format.
@@ -155,6 +170,25 @@ impl Dataset {
     /// Number of classes that occur or have a name.
     pub fn classes(&self) -> usize {
         self.labels.iter().max().map_or(0, |l| l + 1).max(self.class_names.len())
+    }
+    /// True if these are the pictures of a test part that lies beside a training part or in its place; false where a
+    /// path has one part only, or that of training was opened.
+    pub fn is_test(&self) -> bool {
+        self.is_test
+    }
+    /// The `[h][w][c]` bytes of picture `i`, if it is in memory.
+    pub fn pixels(&self, i: usize) -> Option<&[u8]> {
+        match &self.pictures {
+            Pictures::Memory { shape, pixels } => pixels.chunks_exact(shape.elements()).nth(i),
+            Pictures::Files(_) => None,
+        }
+    }
+    /// The file of picture `i`, if it has one of its own.
+    pub fn file(&self, i: usize) -> Option<&Path> {
+        match &self.pictures {
+            Pictures::Memory { .. } => None,
+            Pictures::Files(files) => files.get(i).map(PathBuf::as_path),
+        }
     }
     /// Shape of the pictures, if all have the same.
     pub fn shape(&self) -> Option<Shape> {

@@ -39,23 +39,36 @@ pub fn is_npy(bytes: &[u8]) -> bool {
 /// # Errors
 /// Says what is wrong.
 pub fn parse(bytes: &[u8]) -> Result<Array, String> {
-    let (header, data) = split(bytes)?;
-    let Header { descr, fortran, shape } = Header::parse(header)?;
+    let (Header { descr, fortran, shape }, data) = checked(bytes)?;
     let (size, read) = element(&descr)?;
-    let elements = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
-    match elements.and_then(|n| n.checked_mul(size)) {
-        Some(n) if n == data.len() => {}
-        Some(n) if n > data.len() => {
-            return Err(format!(
-                "is truncated: its shape {shape:?} needs {n} bytes, but {} follow",
-                data.len()
-            ));
-        }
-        _ => return Err(format!("its shape {shape:?} does not match the {} bytes that follow", data.len())),
-    }
     let values: Vec<f32> = data.chunks_exact(size).map(read).collect();
     let values = if fortran { from_fortran(&shape, &values) } else { values };
     Ok(Array { shape, values })
+}
+
+/// Shape and elements of an array of `uint8` in C order, in place; `None` for other arrays.
+///
+/// # Errors
+/// As [`parse`].
+pub fn bytes(content: &[u8]) -> Result<Option<(Vec<usize>, &[u8])>, String> {
+    let (header, data) = checked(content)?;
+    Ok((header.descr == "|u1" && !header.fortran).then_some((header.shape, data)))
+}
+
+/// Header, and elements that are as many as it says.
+fn checked(bytes: &[u8]) -> Result<(Header, &[u8]), String> {
+    let (header, data) = split(bytes)?;
+    let header = Header::parse(header)?;
+    let shape = &header.shape;
+    let (size, _) = element(&header.descr)?;
+    let elements = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
+    match elements.and_then(|n| n.checked_mul(size)) {
+        Some(n) if n == data.len() => Ok((header, data)),
+        Some(n) if n > data.len() => {
+            Err(format!("is truncated: its shape {shape:?} needs {n} bytes, but {} follow", data.len()))
+        }
+        _ => Err(format!("its shape {shape:?} does not match the {} bytes that follow", data.len())),
+    }
 }
 
 /// Length of the file that begins with `start`, by its header.

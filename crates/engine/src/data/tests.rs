@@ -174,6 +174,94 @@ fn unknown_data_lists_what_is_known() {
     assert!(message(Dataset::open(dir.path().join("nothing"))).contains("nothing"));
 }
 
+#[test]
+fn train_and_test_folders_are_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["Train/a", "Train/b", "val/a", "test"] {
+        std::fs::create_dir_all(at(folder)).unwrap();
+    }
+    for (name, side) in [("Train/a/1.png", 2), ("Train/b/1.png", 3), ("val/a/1.png", 4), ("test/x.png", 5)] {
+        png(&at(name), side, side, [1; 3]);
+    }
+    let labels = |part| {
+        let data = Dataset::open_part(dir.path(), part).unwrap();
+        (data.labels().to_vec(), data.image(0).unwrap().width, data.is_test())
+    };
+    // Pictures right in `test` make it a class, so that it is no part.
+    assert_eq!(labels(Part::Train), (vec![0, 1], 2, false));
+    assert_eq!(labels(Part::Test), (vec![0], 4, true));
+    std::fs::write(at("test/labels.csv"), "3,x.png\n").unwrap();
+    assert_eq!(labels(Part::Test), (vec![3], 5, true));
+    let data = Dataset::open(dir.path()).unwrap();
+    assert_eq!((data.file(0), data.file(1), data.pixels(0)), (Some(&*at("test/x.png")), None, None));
+    std::fs::remove_dir_all(at("Train")).unwrap();
+    assert_eq!(labels(Part::Test).0, [3]);
+    assert!(message(Dataset::open_part(at("val/a"), Part::Train)).contains("val/a"));
+}
+
+/// A folder with these pictures and labels as arrays, opened.
+fn arrays(images: (&str, &[usize], &[f32]), labels: (&str, &[usize], &[f32])) -> Result<Dataset> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, shape, values) in [images, labels] {
+        super::npy::save(dir.path().join(name), shape, values)?;
+    }
+    Dataset::open(dir.path())
+}
+
+#[test]
+fn arrays_of_bytes_and_floats_become_pixels() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1, 2, 3), }";
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend(1..=12);
+    std::fs::write(dir.path().join("x_test.npy"), &bytes).unwrap();
+    super::npy::save(dir.path().join("y_test.npy"), &[2, 1], &[4.0, 0.0]).unwrap();
+    super::npy::save(dir.path().join("train_images.npy"), &[1, 1, 1], &[1.0]).unwrap();
+    super::npy::save(dir.path().join("train_labels.npy"), &[1], &[2.0]).unwrap();
+    let test = Dataset::open(dir.path()).unwrap();
+    assert_eq!((test.format(), test.labels(), test.is_test()), ("NumPy arrays", &[4, 0][..], true));
+    assert_eq!((test.shape(), test.pixels(1)), (Some(Shape::new(1, 2, 3)), Some(&[7, 8, 9, 10, 11, 12][..])));
+    assert_eq!((test.pixels(2), test.file(0)), (None, None));
+    let train = Dataset::open_part(dir.path(), Part::Train).unwrap();
+    assert_eq!((train.labels(), train.is_test(), train.pixels(0)), (&[2][..], false, Some(&[255][..])));
+    std::fs::write(dir.path().join("x_test.npy"), &bytes[..bytes.len() - 1]).unwrap();
+    assert!(message(Dataset::open(dir.path())).contains("x_test.npy: is truncated"));
+
+    let label = ("train_y.npy", &[1][..], &[1.0][..]);
+    let pixels = |values: &[f32]| {
+        arrays(("train_x.npy", &[1, 2, 2], values), label).map(|data| data.pixels(0).unwrap().to_vec())
+    };
+    assert_eq!(pixels(&[0.0, 7.0, 254.0, 255.0]).unwrap(), [0, 7, 254, 255]);
+    assert_eq!(pixels(&[0.0, 7.0 / 255.0, 254.0 / 255.0, 1.0]).unwrap(), [0, 7, 254, 255]);
+    for bad in [[0.0, 7.5, 1.0, 2.0], [-1.0, 0.0, 1.0, 0.0], [0.0, 0.5, 1.0, f32::NAN], [256.0; 4]] {
+        assert!(pixels(&bad).unwrap_err().to_string().contains("save it as uint8"));
+    }
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_refused() {
+    let (x, y) = ("train_images.npy", "train_labels.npy");
+    let one: (&str, &[usize], &[f32]) = (y, &[1], &[1.0]);
+    for (images, labels, expected) in [
+        ((x, &[1, 3, 8, 8][..], &[0.0; 192][..]), one, "transpose(0, 2, 3, 1)"),
+        ((x, &[4], &[0.0; 4]), one, "has the shape [4]"),
+        ((x, &[0, 4, 4], &[]), one, "no pictures"),
+        ((x, &[2, 0, 4], &[]), one, "no pictures"),
+        ((x, &[2, 1, 1], &[0.0; 2]), one, "shape [2]"),
+        ((x, &[2, 1, 1], &[0.0; 2]), (y, &[2, 2], &[0.0, 1.0, 1.0, 0.0]), "argmax"),
+        ((x, &[1, 1, 1], &[0.0]), (y, &[1], &[0.5]), "0.5 is not the number of a class"),
+        ((x, &[1, 1, 1], &[0.0]), (y, &[1], &[-1.0]), "-1 is not"),
+        ((x, &[1, 1, 1], &[0.0]), (y, &[1], &[f32::NAN]), "NaN is not"),
+        ((x, &[1, 1, 1], &[0.0]), ("other.npy", &[1], &[0.0]), "train_labels.npy: there is no such file"),
+    ] {
+        let error = message(arrays(images, labels));
+        assert!(error.contains(expected) && error.contains("train_"), "{error}, not {expected}");
+    }
+}
+
 mod npy {
     use crate::data::npy::{Array, open, parse, save, to_bytes};
 
