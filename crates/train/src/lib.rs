@@ -6,5 +6,6 @@ pub mod export;
 pub mod layer;
 pub mod network;
 pub mod recipe;
+pub mod recipes;
 pub mod run;
 pub mod weights;
