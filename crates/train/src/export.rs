@@ -334,4 +334,4 @@ fn batch_norm(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

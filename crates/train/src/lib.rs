@@ -10,6 +10,7 @@ pub mod network;
 pub mod ops;
 pub mod optim;
 pub mod recipe;
+pub mod recipes;
 pub mod run;
 pub mod schedule;
 pub mod weights;
