@@ -5,4 +5,6 @@ pub mod data;
 pub mod layer;
 pub mod network;
 pub mod recipe;
+pub mod recipes;
+pub mod report;
 pub mod run;
