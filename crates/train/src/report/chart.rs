@@ -93,20 +93,23 @@ impl Frame {
     /// None where there is nothing to show.
     fn new(chart: &Chart) -> Option<Self> {
         let scale = chart.scale;
-        let none = [f64::INFINITY, f64::NEG_INFINITY];
-        let widen = |r: [f64; 2], v: f64| [r[0].min(v), r[1].max(v)];
-        let points = chart.series.iter().flat_map(|s| &s.points);
-        let (x, y) = points
-            .filter_map(|&(x, y)| Some((x, axis(scale, y)?)))
-            .fold((none, none), |(rx, ry), (x, y)| (widen(rx, x), widen(ry, y)));
-        if x[0] > x[1] {
+        let range = |values: &mut dyn Iterator<Item = f64>| {
+            values.fold([f64::INFINITY, f64::NEG_INFINITY], |r, v| [r[0].min(v), r[1].max(v)])
+        };
+        let points = || chart.series.iter().flat_map(|s| &s.points);
+        // Epochs of gaps count too, so that all diagrams of a run have the same axis.
+        let x = range(&mut points().map(|p| p.0));
+        let y = range(&mut points().filter_map(|p| axis(scale, p.1)));
+        if y[0] > y[1] {
             return None;
         }
         // A single epoch, or values that are all the same, are drawn in the middle.
         let x = if x[1] - x[0] < 1.0 { [x[0] - 0.5, x[1] + 0.5] } else { x };
         let room = 0.05 * (y[1] - y[0]);
         let room = if room > 1e-12 { room } else { (0.05 * y[0].abs()).max(1e-3) };
-        Some(Frame { scale, x, y: [y[0] - room, y[1] + room] })
+        // What cannot be negative has no axis below 0.
+        let least = if y[0] >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+        Some(Frame { scale, x, y: [(y[0] - room).max(least), y[1] + room] })
     }
     fn at_x(&self, x: f64) -> f64 {
         ROOM[0] + (x - self.x[0]) / (self.x[1] - self.x[0]) * (SIZE[0] - ROOM[0] - ROOM[1])
@@ -118,7 +121,7 @@ impl Frame {
     fn axes(&self, out: &mut String) {
         let (left, right, bottom) = (ROOM[0], SIZE[0] - ROOM[1], SIZE[1] - ROOM[3]);
         let least = if self.scale == Scale::LogPercent { 1.0 } else { 0.0 };
-        let marks = ticks(self.y, 5, least);
+        let marks = ticks(self.y, 6, least);
         let step = if marks.len() > 1 { marks[1] - marks[0] } else { 1.0 };
         for tick in marks {
             let y = self.at_y(tick);

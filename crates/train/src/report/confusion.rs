@@ -23,10 +23,10 @@ fn share(part: usize, all: usize) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
 
-/// At most `most` characters of a name; escaped after cutting.
-fn short(classes: &[String], i: usize, most: usize) -> String {
-    match classes.get(i).filter(|n| n.chars().count() > most) {
-        Some(long) => escape(&(long.chars().take(most - 1).collect::<String>() + "…")),
+/// A name of at most 12 characters, from which the middle is left out; escaped after cutting.
+fn short(classes: &[String], i: usize) -> String {
+    match classes.get(i).map(|n| n.chars().collect::<Vec<_>>()).filter(|n| n.len() > 12) {
+        Some(n) => escape(&n[..6].iter().chain(&['…']).chain(&n[n.len() - 5..]).collect::<String>()),
         None => name(classes, i),
     }
 }
@@ -47,11 +47,10 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
         0..=10 => 46.0,
         11..=20 => 34.0,
         21..=50 => 24.0,
-        _ => 18.0,
+        _ => 11.0,
     };
-    let letters = if n > 50 { 8 } else { 12 };
-    let font = if n > 20 { 9.0 } else { 12.0 };
-    let longest = (0..n.max(columns)).map(|i| short(classes, i, letters).chars().count()).max().unwrap_or(1);
+    let font = if cell < 30.0 { (cell * 0.75f64).min(10.0) } else { 12.0 };
+    let longest = (0..n.max(columns)).map(|i| short(classes, i).chars().count()).max().unwrap_or(1);
     let names = (longest as f64 * font * 0.62).max(14.0) + 10.0;
     let upright = longest as f64 * font * 0.62 < cell;
     let (left, top) = (names + 18.0, 18.0 + if upright { font + 8.0 } else { names });
@@ -79,7 +78,7 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
         } else {
             format!("transform=\"translate({:.1} {:.1}) rotate(-90)\"", x + font * 0.35, top - 6.0)
         };
-        let _ = write!(out, "<text {place}>{}</text>", short(classes, j, letters));
+        let _ = write!(out, "<text {place}>{}</text>", short(classes, j));
     }
     for (i, row) in confusion.iter().enumerate() {
         let all = total(row);
@@ -88,7 +87,7 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
             out,
             "<text class=\"y\" x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
             left - 6.0,
-            short(classes, i, letters)
+            short(classes, i)
         );
         if let Some(&right) = row.get(i).filter(|_| all > 0) {
             let x = left + cell * columns as f64 + 6.0;

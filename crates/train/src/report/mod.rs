@@ -42,13 +42,13 @@ pub fn html(log: &Log) -> String {
     if let Some(result) = &log.result {
         test(result, log, &mut out);
     }
-    epochs(&log.epochs, &mut out);
+    epochs(log, &mut out);
     about(log, &mut out);
     out.push_str("</main></body></html>\n");
     out
 }
 
-/// Whether an epoch's validation, or its training where there is none, is the best.
+/// The epoch whose network is exported, or would be now.
 fn best(log: &Log) -> Option<&Epoch> {
     match &log.result {
         Some(result) => log.epochs.iter().find(|e| e.epoch == result.best_epoch),
@@ -223,8 +223,9 @@ fn test(result: &Outcome, log: &Log, out: &mut String) {
     );
 }
 
-fn epochs(epochs: &[Epoch], out: &mut String) {
-    if epochs.is_empty() {
+fn epochs(log: &Log, out: &mut String) {
+    let best = best(log).map(|e| e.epoch);
+    if log.epochs.is_empty() {
         return;
     }
     out.push_str("<section><h2>Epochs</h2><div class=\"scroll\"><table><thead><tr>");
@@ -243,8 +244,8 @@ fn epochs(epochs: &[Epoch], out: &mut String) {
         let _ = write!(out, "<th class=\"n\">{head}");
     }
     out.push_str("</tr></thead>\n");
-    for e in epochs {
-        let class = if e.best { " class=\"best\" title=\"best so far\"" } else { "" };
+    for e in &log.epochs {
+        let class = if best == Some(e.epoch) { " class=\"best\" title=\"the best\"" } else { "" };
         let cells = [
             e.epoch.to_string(),
             grouped(e.steps),
