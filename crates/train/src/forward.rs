@@ -222,5 +222,5 @@ impl Pass<'_> {
 
 /// The numbers of a tensor.
 pub fn host(t: &Tensor<4>) -> Vec<f32> {
-    t.to_data().into_vec().expect("floats")
+    t.to_data().try_into_vec().expect("floats")
 }

@@ -57,7 +57,7 @@ const FACTS: &str = "onebit-train";
 /// Longest header of a file that is read, in bytes.
 const MAX_HEADER: u64 = 16 << 20;
 
-fn statistic_names(node: &str) -> [String; 2] {
+pub(super) fn statistic_names(node: &str) -> [String; 2] {
     [format!("{node}.mean"), format!("{node}.variance")]
 }
 

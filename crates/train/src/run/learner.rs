@@ -186,7 +186,7 @@ impl Learner {
         let targets = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [n]), &device).autodiff();
         let mode = Mode::Train { float_weights: options.float_weights, seed: options.seed };
         let (logits, found) = forward(&self.network, self.form, mode, &leaves, &self.statistics, x);
-        let scores: Vec<f32> = logits.clone().inner().into_data().into_vec().expect("floats");
+        let scores: Vec<f32> = logits.clone().inner().into_data().try_into_vec().expect("floats");
         let correct = scores
             .chunks_exact(classes)
             .zip(&labels)
@@ -199,7 +199,7 @@ impl Learner {
             let share = self.train.distill;
             objective = objective * (1.0 - share) + distillation(logits, teacher, self.train.temperature) * share;
         }
-        let value: Vec<f32> = objective.clone().inner().into_data().into_vec().expect("a float");
+        let value: Vec<f32> = objective.clone().inner().into_data().try_into_vec().expect("a float");
         let mut all = objective.backward();
         let gradients = leaves.iter().map(|leaf| leaf.grad_remove(&mut all)).collect();
         let stepped = Stepped { loss: f64::from(value[0]) * n as f64, correct, pictures: n };
@@ -225,7 +225,7 @@ impl Learner {
         let data = TensorData::new(pixels.to_vec(), [n, shape.h, shape.w, shape.c]);
         let x = Tensor::from_data(data, &self.devices[0]);
         let (logits, _) = forward(&self.network, self.form, Mode::Evaluate, values, &self.statistics, x);
-        logits.into_data().into_vec().expect("floats")
+        logits.into_data().try_into_vec().expect("floats")
     }
 
     /// The sum of the loss of some outputs.
@@ -234,7 +234,7 @@ impl Learner {
         let logits = Tensor::from_data(TensorData::new(scores.to_vec(), [n, self.network.classes()]), device);
         let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
         let targets = Tensor::from_data(TensorData::new(labels, [n]), device);
-        let value: Vec<f32> = loss(self.train.loss, logits, targets).into_data().into_vec().expect("a float");
+        let value: Vec<f32> = loss(self.train.loss, logits, targets).into_data().try_into_vec().expect("a float");
         f64::from(value[0]) * n as f64
     }
 
