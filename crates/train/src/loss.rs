@@ -129,6 +129,14 @@ mod tests {
     }
 
     #[test]
+    fn teachers_do_not_learn() {
+        let leaf = |x| Tensor::<2>::from_data(x, &Device::flex().autodiff()).require_grad();
+        let (student, teacher) = (leaf(LOGITS), leaf(TEACHER));
+        let gradients = distillation(student.clone(), teacher.clone(), 2.0).backward();
+        assert!(student.grad(&gradients).is_some() && teacher.grad(&gradients).is_none());
+    }
+
+    #[test]
     fn gradients_are_slopes() {
         let teacher = || Tensor::<2>::from_data(TEACHER, &Device::flex());
         let check = |f: &dyn Fn(Tensor<2>) -> Tensor<1>| {

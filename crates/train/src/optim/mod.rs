@@ -1,6 +1,6 @@
 //! Optimisers: how gradients change parameters. One page per rule; here, which parameter follows which rule.
 //!
-//! Every rule is there twice (see [`rule::Rule`]): in tensor operations for GPUs, and as one pass over slices on the CPU, which
+//! Every rule is there twice (`Rule` in `rule.rs`): in tensor operations for GPUs, and as one pass over slices on the CPU, which
 //! works in place and takes about as long as reading and writing the memory.
 
 mod adam;
@@ -18,7 +18,7 @@ pub use state::State;
 
 use crate::network::{Param, Role};
 use crate::recipe::{Optimizer, Train};
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use host::Lane;
 use onebit::error::{Error, Result};
 use rule::{Rule, Step};
@@ -74,7 +74,7 @@ impl Optimizers {
     /// and the container of the gradients must be gone (take gradients with `grad_remove`).
     ///
     /// # Errors
-    /// Names the parameter whose gradient is not finite or has the wrong shape. Then nothing has changed.
+    /// Names the parameter whose gradient is not finite, or is not like the parameter. Then nothing has changed.
     ///
     /// # Panics
     /// Where values or gradients are not as many as the parameters.
@@ -119,6 +119,12 @@ impl Optimizers {
                 return Err(Error::layer(
                     &slot.name,
                     format!("is {a:?}, its value {b:?} and its gradient {c:?}"),
+                ));
+            }
+            if [value, gradient].iter().any(|t| t.dtype() != DType::F32) {
+                return Err(Error::layer(
+                    &slot.name,
+                    "has a value or a gradient that is not made of 32-bit floats",
                 ));
             }
         }
@@ -257,7 +263,7 @@ fn first_wild<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor<4>)>) -> Re
 
 fn all_tame(numbers: &[f32]) -> bool {
     // Whole chunks without a branch become vector instructions.
-    numbers.chunks(4096).all(|chunk| !chunk.iter().fold(false, |wild, x| wild | !(x.abs() < LIMIT)))
+    numbers.chunks(4096).all(|chunk| chunk.iter().fold(true, |tame, x| tame & (x.abs() < LIMIT)))
 }
 
 /// The numbers of a tensor, copied.
