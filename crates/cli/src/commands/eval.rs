@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 pub struct Eval {
     /// Model file, or a network that can be imported
     model: PathBuf,
-    /// MNIST-layout folder, CIFAR binary files, or a folder of PNG and JPEG files with one subfolder per class or a
-    /// labels.csv (`class,file`)
+    /// MNIST-layout folder, CIFAR binary files, folder of NumPy arrays (x_test.npy, y_test.npy), or a folder of PNG and
+    /// JPEG files with one subfolder per class or a labels.csv (`class,file`); parts may lie in folders train and test
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Uses the first N pictures

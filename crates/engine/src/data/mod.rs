@@ -85,6 +85,9 @@ impl Dataset {
         match data {
             Some(data) if data.is_empty() => Err(Error::file(path, "contains no pictures")),
             Some(data) => Ok(data),
+            None if part == Part::Train && matches!(Self::open_folder(path, Part::Test), Ok(Some(_))) => {
+                Err(Error::file(path, "holds test pictures only; put the training pictures beside them"))
+            }
             None => Err(Error::file(path, format!("no data set was recognised here; {KNOWN}"))),
         }
     }

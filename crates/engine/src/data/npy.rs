@@ -46,11 +46,14 @@ pub fn parse(bytes: &[u8]) -> Result<Array, String> {
     Ok(Array { shape, values })
 }
 
-/// Shape and elements of an array of `uint8` in C order, in place; `None` for other arrays.
+/// Size of every axis, and elements in C order.
+pub type Bytes<'a> = (Vec<usize>, &'a [u8]);
+
+/// An array of `uint8` in C order, in place; `None` for other arrays.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn bytes(content: &[u8]) -> Result<Option<(Vec<usize>, &[u8])>, String> {
+pub fn bytes(content: &[u8]) -> Result<Option<Bytes<'_>>, String> {
     let (header, data) = checked(content)?;
     Ok((header.descr == "|u1" && !header.fortran).then_some((header.shape, data)))
 }

@@ -227,6 +227,8 @@ fn arrays_of_bytes_and_floats_become_pixels() {
     assert_eq!((test.pixels(2), test.file(0)), (None, None));
     let train = Dataset::open_part(dir.path(), Part::Train).unwrap();
     assert_eq!((train.labels(), train.is_test(), train.pixels(0)), (&[2][..], false, Some(&[255][..])));
+    std::fs::remove_file(dir.path().join("train_images.npy")).unwrap();
+    assert!(message(Dataset::open_part(dir.path(), Part::Train)).contains("test pictures only"));
     std::fs::write(dir.path().join("x_test.npy"), &bytes[..bytes.len() - 1]).unwrap();
     assert!(message(Dataset::open(dir.path())).contains("x_test.npy: is truncated"));
 

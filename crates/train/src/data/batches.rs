@@ -35,7 +35,7 @@ pub struct Options {
     pub skip_steps: usize,
     /// Whether the order is random; otherwise it is that of the indices.
     pub shuffle: bool,
-    /// Threads that decode and resize pictures: 0 means rayon's current pool.
+    /// Threads that decode and resize pictures; 0 means rayon's global pool.
     pub threads: usize,
 }
 
