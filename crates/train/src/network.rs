@@ -7,6 +7,7 @@ use onebit::core::model::MAX_ACCUMULATOR;
 use onebit::core::ops::{Pool2d, PoolKind, Window};
 use onebit::core::types::{Encoding, Quant, Shape};
 use onebit::error::{Error, Result};
+use onebit::meta::{Layout, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 /// A network as it stands in a recipe.
@@ -30,6 +31,14 @@ pub struct Architecture {
     pub act: Act,
     /// The layers.
     pub layers: Vec<Layer>,
+}
+
+impl Architecture {
+    /// How pixels become the input. Pictures of 224 x 224 are the centre of larger ones, as is usual for ImageNet.
+    pub fn preprocessing(&self) -> Preprocessing {
+        let resize = if (self.input.h, self.input.w) == (224, 224) { 256 } else { 0 };
+        Preprocessing { layout: Layout::Nhwc, mean: self.mean.clone(), std: self.std.clone(), resize }
+    }
 }
 
 fn sign_weights() -> Weights {
