@@ -55,7 +55,7 @@ fn what_does_not_fit_is_named() {
         (layers("{dropout={rate=1.0}}"), "dropout1"),
         (
             layers(
-                "{act='pact:8'},{conv={filters=9000,kernel=1}},{act='pact:8'},{dense={units=2,weights='dorefa:8'}}",
+                "{act='pact:8'},{conv={filters=4129,kernel=1}},{act='pact:8'},{dense={units=2,weights='dorefa:8'}}",
             ),
             "dense1",
         ),
