@@ -39,6 +39,7 @@ enum Command {
     Bench(commands::bench::Bench),
     Convert(commands::convert::Convert),
     Export(commands::export::Export),
+    Train(Box<commands::train::Train>),
 }
 
 /// Options of every command.
@@ -98,5 +99,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Bench(c) => c.run(&cli.global),
         Command::Convert(c) => c.run(&cli.global),
         Command::Export(c) => c.run(&cli.global),
+        Command::Train(c) => c.run(&cli.global),
     }
 }

@@ -6,6 +6,9 @@ use std::path::Path;
 
 /// Writes a file. An existing file is replaced in one step, or left alone when anything fails. What is no file, such as
 /// `/dev/null` or a pipe, is written to; a link stays, and what it names is written.
+///
+/// # Errors
+/// When `path` is a folder, or is in none, or the operating system refuses.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Ok(there) = path.metadata() {
         if there.is_dir() {

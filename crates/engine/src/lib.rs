@@ -19,7 +19,7 @@
 extern crate alloc;
 
 #[cfg(feature = "std")]
-mod atomic;
+pub mod atomic;
 #[cfg(feature = "std")]
 pub mod data;
 #[cfg(feature = "std")]

@@ -1,6 +1,5 @@
 //! The forward pass of a network over its nodes, in training and in evaluation.
 
-use crate::export::scale_of_norm;
 use crate::layer::{Act, Weights};
 use crate::network::{Linear, Network, NodeOp};
 use crate::ops::act::{self, Function};
@@ -105,7 +104,7 @@ impl Pass<'_> {
                 Mode::Evaluate => {
                     let (mean, variance) = statistics.expect("every BatchNorm has statistics");
                     let gamma = self.learned.first().map(|g| host(g));
-                    let scale = scale_of_norm(n.eps, gamma.as_deref(), variance);
+                    let scale = norm::scale(n.eps, gamma.as_deref(), variance);
                     let [mean, scale] = [mean.clone(), scale].map(|v| self.channels(v));
                     let y = (x - mean) * scale;
                     match self.learned.get(1) {

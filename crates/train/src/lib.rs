@@ -11,6 +11,7 @@ pub mod ops;
 pub mod optim;
 pub mod recipe;
 pub mod recipes;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod weights;

@@ -261,7 +261,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The content of a file, which may not be larger than [`MAX_BYTES`].
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(Error::io(path))?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;

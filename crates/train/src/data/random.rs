@@ -9,6 +9,8 @@ pub enum Purpose {
     Shuffle = 2,
     /// The changes of a picture.
     Augment = 3,
+    /// First values of a parameter.
+    Initial = 4,
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014) that starts from a hash of a key.
@@ -45,6 +47,13 @@ impl Random {
     /// Uniform in `-1..1`, in steps of 2^-23.
     pub fn symmetric(&mut self) -> f32 {
         (self.word() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+    /// Normal with mean 0 and variance 1 (Box and Muller 1958).
+    pub fn normal(&mut self) -> f32 {
+        // Uniform in 0..1 without 0, whose logarithm is infinite.
+        let uniform = |word: u64| ((word >> 11) + 1) as f64 / ((1u64 << 53) + 1) as f64;
+        let (radius, angle) = (uniform(self.word()), uniform(self.word()));
+        ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
     }
     /// Brings items into a random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {

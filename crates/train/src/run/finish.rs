@@ -1,0 +1,100 @@
+//! The end of a run: export of the best epoch, and the proof that the engine computes what was trained.
+
+use super::learner::argmax;
+use super::record::Outcome;
+use super::{BEST, Checkpoint, MODEL, Run, preprocessing};
+use crate::data;
+use crate::export::lower;
+use crate::layer::Act;
+use crate::network::NodeOp;
+use onebit::elements::Elements;
+use onebit::error::{Error, Result};
+use onebit::meta::{Accuracy, Meta, Training};
+use onebit::{Session, file, passes, session};
+use std::sync::Arc;
+
+impl Run<'_> {
+    /// Exports the best epoch, evaluates it on the test pictures with engine and training graph, and writes model and log.
+    pub(super) fn finish(&mut self, ended: String) -> Result<()> {
+        let best = Checkpoint::load(&self.learner.network, &self.job.folder.join(BEST))?;
+        let mut outcome = Outcome { best_epoch: best.progress.epochs, ended, ..Outcome::default() };
+        let meta = Meta {
+            name: self.log.name.clone(),
+            source: format!("trained by onebit {} on {}", self.log.version, self.job.recipe.data),
+            input: preprocessing(&self.job.recipe),
+            classes: self.source.class_names().to_vec(),
+            training: Some(Training {
+                recipe: self.log.recipe.clone(),
+                seed: self.job.recipe.train.seed,
+                epochs: best.progress.epochs,
+                data: self.log.data_hash.clone(),
+            }),
+            ..Meta::default()
+        };
+        let mut graph = lower(&self.learner.network, &best.values, meta)?;
+        passes::optimize(&mut graph)?;
+        let (model, mut meta) = graph.into_model()?;
+        // From here on the learner is the network that was exported.
+        self.learner.export(&best.values)?;
+        if let Some(test) = self.test.clone() {
+            let session = Session::new(&model, meta.clone(), &session::Options::default())?;
+            self.compare(&test, &session, &mut outcome)?;
+            let (correct, total) = outcome.test.unwrap_or_default();
+            let data = format!("{}, test pictures", self.job.recipe.data);
+            meta.accuracy = Some(Accuracy { data, correct, total });
+        }
+        let path = self.job.folder.join(MODEL);
+        file::save(&model, &meta, &path)?;
+        outcome.file_bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+        self.save()?;
+        (outcome.seconds, outcome.cpu_seconds) = (self.progress.seconds, self.progress.cpu_seconds);
+        self.log.result = Some(outcome);
+        self.write_log()
+    }
+
+    /// Runs all test pictures through both, picture by picture.
+    fn compare(&self, test: &Arc<data::Source>, session: &Session, outcome: &mut Outcome) -> Result<()> {
+        let classes = self.learner.network.classes();
+        let mut confusion = vec![vec![0; classes]; classes];
+        let (mut correct, mut total, mut inexact) = (0, 0, 0);
+        let mut differences = Vec::new();
+        let all: Vec<usize> = (0..test.len()).collect();
+        for batch in data::epoch(test, &all, &self.options(false))? {
+            if batch.is_empty() {
+                continue;
+            }
+            let trained = self.learner.evaluate(&batch.pixels);
+            let run = session.run_elements(Elements::F32(&batch.pixels))?;
+            for ((output, trained), (label, index)) in
+                run.iter().zip(trained.chunks_exact(classes)).zip(batch.labels.iter().zip(&batch.indices))
+            {
+                let (class, expected) = (output.class(), argmax(trained));
+                confusion[*label as usize][class] += 1;
+                correct += usize::from(class == *label as usize);
+                total += 1;
+                inexact += usize::from(output.scores != trained);
+                if class != expected {
+                    let margin = (trained[expected] - trained[class]).abs();
+                    differences.push(format!(
+                        "picture {index}: class {class}, in training {expected}; their scores there differ by {margin:e}"
+                    ));
+                }
+            }
+        }
+        if inexact > 0 && !self.is_float() {
+            differences.push(format!("the scores of {inexact} of {total} pictures differ in their last bits"));
+        }
+        outcome.test = Some((correct, total));
+        outcome.confusion = confusion;
+        outcome.differences = differences;
+        Ok(())
+    }
+
+    /// Whether quantisers with too many bits for planes are simulated in floats.
+    fn is_float(&self) -> bool {
+        self.learner.network.nodes.iter().any(|n| match &n.op {
+            NodeOp::Act(act @ (Act::Dorefa(_) | Act::Pact(_))) => act.quant().is_none(),
+            _ => false,
+        })
+    }
+}
