@@ -3,6 +3,7 @@
 mod common;
 
 use common::{assert_keys, asset, fail, json, misuse, onebit, run, succeed};
+use onebit::meta::Training;
 use std::process::Stdio;
 
 #[test]
@@ -52,6 +53,20 @@ fn info_counts_what_is_in_the_network() {
     );
     let text = succeed(["info".as_ref(), path.as_os_str()]);
     assert!(text.contains("BSD-3-Clause") && text.contains("b_dense") && text.contains("30.3x"), "{text}");
+}
+
+#[test]
+fn info_says_how_a_network_was_trained() {
+    let file = onebit::ModelFile::open(&asset("lfc-w1a1.onebit")).unwrap();
+    let (model, mut meta) = file.load().unwrap();
+    let recipe = "name = \"lfc\"\n".to_owned();
+    meta.training = Some(Training { recipe, seed: 7, epochs: 40, data: "5f0c".into() });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trained.onebit");
+    onebit::file::save(&model, &meta, &path).unwrap();
+    let text = succeed(["info".as_ref(), path.as_os_str()]);
+    assert!(text.contains("trained   40 epochs, seed 7, data 5f0c"), "{text}");
+    assert_eq!(json(["info".as_ref(), path.as_os_str()])["training"]["recipe"], "name = \"lfc\"\n");
 }
 
 #[test]

@@ -20,6 +20,7 @@
 
 use crate::layer::{Act, Norm};
 use crate::network::{Linear, Network, Node, NodeOp};
+use crate::recipe::Recipe;
 use crate::weights::{levels, quantize_weights, real_weights};
 use onebit::core::model::{Params, Tensor};
 use onebit::core::ops::{
@@ -37,6 +38,14 @@ pub struct Values {
     pub params: Vec<Vec<f32>>,
     /// For each node that is a BatchNorm, running mean and variance of the channels; else `None`.
     pub statistics: Vec<Option<(Vec<f32>, Vec<f32>)>>,
+}
+
+/// What the model file says of a network that a recipe describes; classes, accuracy and the training are the caller's.
+pub fn meta(recipe: &Recipe) -> Meta {
+    // Model files hold names of one line.
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (name, source) = (line(&recipe.name), line(&format!("onebit train: {}", recipe.about)));
+    Meta { name, source, input: recipe.network.preprocessing(), ..Meta::default() }
 }
 
 /// The engine's graph of a network, not yet optimised.

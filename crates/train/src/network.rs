@@ -3,9 +3,11 @@
 //! Value 0 is the input, value `i + 1` is made by node `i`. Maps are `[n, h, w, c]`; a vector is `1 x 1 x c`.
 
 use crate::layer::{Act, Layer, Norm, Pool, Weights};
+use onebit::core::model::MAX_ACCUMULATOR;
 use onebit::core::ops::{Pool2d, PoolKind, Window};
 use onebit::core::types::{Encoding, Quant, Shape};
 use onebit::error::{Error, Result};
+use onebit::meta::{Layout, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 /// A network as it stands in a recipe.
@@ -29,6 +31,14 @@ pub struct Architecture {
     pub act: Act,
     /// The layers.
     pub layers: Vec<Layer>,
+}
+
+impl Architecture {
+    /// How pixels become the input. Pictures of 224 x 224 are the centre of larger ones, as is usual for ImageNet.
+    pub fn preprocessing(&self) -> Preprocessing {
+        let resize = if (self.input.h, self.input.w) == (224, 224) { 256 } else { 0 };
+        Preprocessing { layout: Layout::Nhwc, mean: self.mean.clone(), std: self.std.clone(), resize }
+    }
 }
 
 fn sign_weights() -> Weights {
@@ -190,6 +200,13 @@ impl Network {
                 "network.input",
                 format!("{} is no size of a picture", architecture.input),
             ));
+        }
+        for (what, values) in [("mean", &architecture.mean), ("std", &architecture.std)] {
+            let usable = |v: &f32| v.is_finite() && (what == "mean" || *v != 0.0);
+            if !(values.len() <= 1 || values.len() == architecture.input.c) || !values.iter().all(usable) {
+                let text = "needs one number, or one for each channel, and std cannot be 0";
+                return Err(Error::layer(format!("network.{what}"), text));
+            }
         }
         builder.layers(&architecture.layers, 0, 0)?;
         if builder.network.nodes.is_empty() {
@@ -381,6 +398,14 @@ impl Builder<'_> {
         if taps.checked_mul(filters).is_none_or(|n| n > 1 << 28) {
             return Err(self.wrong(kind, "has more than 2^28 weights"));
         }
+        if let (Some(x), Some(w), None) = (self.network.quant(x), linear.weights.quant(), &linear.fixed) {
+            // The engine refuses the layer too, but only after training.
+            let largest = |q: Quant| i64::from(q.max().max(-q.min()));
+            if largest(x) * largest(w) * taps as i64 > MAX_ACCUMULATOR {
+                let text = format!("could overflow its accumulator with {taps} taps: it needs fewer bits");
+                return Err(self.wrong(kind, &text));
+            }
+        }
         if linear.bias {
             learned.push(("bias", Role::Offset, [1, 1, 1, filters], Init::Constant(0.0)));
         }
@@ -472,3 +497,6 @@ impl Builder<'_> {
         Error::layer(self.name(kind), what)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,12 @@
 use super::*;
 use crate::layer::Weights;
 use crate::network::Architecture;
-use onebit::Session;
 use onebit::core::cases::Rng;
 use onebit::core::reference;
+use onebit::meta::Training;
 use onebit::passes::optimize;
 use onebit::session::{Elements, Options};
+use onebit::{ModelFile, Session};
 
 /// Random numbers for a network: what training could have left behind.
 pub(crate) fn random(network: &Network, seed: u64) -> Values {
@@ -302,6 +303,31 @@ fn binary_layers_run_on_bits_once_fused() {
     optimize(&mut graph).unwrap();
     let ops: Vec<_> = graph.nodes.iter().map(|n| n.op.name()).collect();
     assert_eq!(ops, ["b_conv2d", "b_pool2d", "b_conv2d", "b_dense"]);
+}
+
+#[test]
+fn model_files_keep_the_network_and_how_it_was_trained() {
+    let text = crate::recipes::text("ebnn-mnist").unwrap();
+    let recipe = Recipe::parse(text, &[("name".into(), "two\nlines".into())]).unwrap();
+    let network = Network::new(&recipe.network).unwrap();
+    let training = Training { recipe: recipe.to_toml().unwrap(), seed: 3, epochs: 25, data: "00ff".into() };
+    let meta = Meta { training: Some(training), ..meta(&recipe) };
+    assert_eq!((meta.name.as_str(), &meta.input.mean[..]), ("two lines", &[127.5][..]));
+    let graph = lower(&network, &random(&network, 9), meta.clone()).unwrap();
+    let pixels: Vec<u8> = (0..784).map(|i| (i * 37 % 256) as u8).collect();
+    let scores = |model: &onebit::core::model::Model, meta: &Meta| {
+        let session = Session::new(model, meta.clone(), &Options::default()).unwrap();
+        session.run_elements(Elements::Pixels(&pixels)).unwrap()
+    };
+    let (plain, _) = graph.clone().into_model().unwrap();
+    let mut fused = graph;
+    optimize(&mut fused).unwrap();
+    let (fused, fused_meta) = fused.into_model().unwrap();
+    let file = ModelFile::from_bytes(onebit::file::to_bytes(&fused, &fused_meta).unwrap());
+    let (loaded, loaded_meta) = file.load().unwrap();
+    assert_eq!(loaded_meta, meta);
+    assert_eq!(Recipe::parse(&loaded_meta.training.as_ref().unwrap().recipe, &[]).unwrap(), recipe);
+    assert_eq!(scores(&loaded, &loaded_meta), scores(&plain, &meta));
 }
 
 #[test]
