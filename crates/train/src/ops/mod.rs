@@ -6,4 +6,6 @@ pub mod host;
 pub mod linear;
 pub mod norm;
 pub mod pool;
+#[cfg(test)]
+mod tests;
 mod vector;
