@@ -47,7 +47,8 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
         0..=10 => 46.0,
         11..=20 => 34.0,
         21..=50 => 24.0,
-        _ => 11.0,
+        // As wide as the page.
+        n => (940.0 / n as f64).min(14.0),
     };
     let font = if cell < 30.0 { (cell * 0.75f64).min(10.0) } else { 12.0 };
     let longest = (0..n.max(columns)).map(|i| short(classes, i).chars().count()).max().unwrap_or(1);

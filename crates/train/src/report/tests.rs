@@ -77,6 +77,7 @@ fn a_finished_run() {
     ] {
         assert!(text.contains(part), "{part} is missing");
     }
+    assert!(text.contains("computes what was trained"));
     assert_eq!(text.matches("<figure").count(), 4);
     assert_eq!(text.matches("class=\"curve\"").count(), 2 + 2 + 6 + 1);
     assert_eq!(text.matches("class=\"right\"").count(), 10);
@@ -163,6 +164,7 @@ fn every_text_is_escaped() {
     let text = page(&log);
     assert!(!text.contains("<img") && !text.contains("onerror='") && text.contains("&lt;img"));
     assert!(text.contains("and 10 more"));
+    assert!(!text.contains("computes what was trained"));
 }
 
 #[test]
