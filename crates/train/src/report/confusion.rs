@@ -124,7 +124,7 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
         .map(|i| format!("M{left:.1} {:.1}H{right:.1}", top + cell * i as f64))
         .chain((0..=columns).map(|j| format!("M{:.1} {top:.1}V{bottom:.1}", left + cell * j as f64)))
         .collect();
-    let _ = write!(out, "<path class=\"grid\" d=\"{lines}\"/></svg></div>\n");
+    let _ = writeln!(out, "<path class=\"grid\" d=\"{lines}\"/></svg></div>");
     out
 }
 
