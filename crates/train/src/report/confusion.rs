@@ -156,3 +156,34 @@ pub fn pairs(confusion: &[Vec<usize>], classes: &[String]) -> String {
     out.push_str("</table>\n");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_the_truth() {
+        let confusion = [vec![5, 2, 0], vec![0, 3, 1], vec![0, 0, 0]];
+        let classes = ["a".into(), "a name that is long".into()];
+        let drawn = matrix(&confusion, &classes);
+        for part in [
+            "a given a name that is long: 2 of 7",
+            "long given 2: 1 of 4",
+            ">a name… long<",
+            ">71.4 %<",
+            ">75.0 %<",
+        ] {
+            assert!(drawn.contains(part), "{part} is missing in {drawn}");
+        }
+        assert!(!drawn.contains("long given a:") && drawn.matches("class=\"wrong\"").count() == 2);
+        // A class without pictures has no share that was found.
+        assert_eq!(drawn.matches("class=\"recall\"").count(), 3);
+        let listed = pairs(&confusion, &classes);
+        let [first, second] = [
+            "<td>a<td>a name that is long<td class=\"n\">2<td class=\"n\">28.57 %",
+            "long<td>2<td class=\"n\">1",
+        ];
+        assert!(listed.find(first).unwrap() < listed.find(second).unwrap());
+        assert_eq!(pairs(&[vec![3, 0], vec![0, 3]], &[]), "");
+    }
+}
