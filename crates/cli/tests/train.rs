@@ -127,6 +127,25 @@ mod with_training {
     }
 
     #[test]
+    fn layers_that_do_not_fit_are_told_before_pictures_are_read() {
+        let layers = "network.layers=[{ conv = { filters = 3, kernel = 99 } }]";
+        assert!(fail(["train", &first(), "--data", "d", "--set", layers]).contains("conv1"));
+    }
+
+    #[test]
+    fn the_recipe_in_the_documentation_is_one() {
+        let page = include_str!("../../../docs/training.md");
+        let recipe = page.split("```toml\n").nth(1).and_then(|t| t.split("```").next()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = text(&dir.path().join("small.toml"));
+        std::fs::write(&file, recipe).unwrap();
+        let steps = "train.schedule={ steps = { epochs = [10, 15], factor = 0.1 } }";
+        assert!(page.contains(steps));
+        let recipe = json(["train", &file, "--print-recipe", "--set", steps]);
+        assert_eq!((&recipe["name"], &recipe["train"]["augment"]["shift"]), (&"small".into(), &2.into()));
+    }
+
+    #[test]
     fn folders_with_and_without_runs() {
         let dir = tempfile::tempdir().unwrap();
         let folder = text(&dir.path().join("run"));

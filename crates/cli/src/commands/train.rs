@@ -19,8 +19,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   onebit train --list
-  onebit train lenet --data mnist/
-  onebit train lenet --data mnist/ --weights dorefa:2 --act dorefa:2 --epochs 5 --out runs/two-bits
+  onebit train mnist-mlp --data mnist/
+  onebit train mnist-mlp --data mnist/ --weights dorefa:2 --act dorefa:2 --epochs 5 --out runs/two-bits
   onebit train mine.toml --data photos/ --set train.patience=5 --seed 7
   onebit train --out runs/two-bits --data mnist/ --resume";
 

@@ -47,7 +47,8 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
         0..=10 => 46.0,
         11..=20 => 34.0,
         21..=50 => 24.0,
-        _ => 11.0,
+        // As wide as the page.
+        n => (940.0 / n as f64).min(14.0),
     };
     let font = if cell < 30.0 { (cell * 0.75f64).min(10.0) } else { 12.0 };
     let longest = (0..n.max(columns)).map(|i| short(classes, i).chars().count()).max().unwrap_or(1);
@@ -123,7 +124,7 @@ pub fn matrix(confusion: &[Vec<usize>], classes: &[String]) -> String {
         .map(|i| format!("M{left:.1} {:.1}H{right:.1}", top + cell * i as f64))
         .chain((0..=columns).map(|j| format!("M{:.1} {top:.1}V{bottom:.1}", left + cell * j as f64)))
         .collect();
-    let _ = write!(out, "<path class=\"grid\" d=\"{lines}\"/></svg></div>\n");
+    let _ = writeln!(out, "<path class=\"grid\" d=\"{lines}\"/></svg></div>");
     out
 }
 
@@ -154,4 +155,35 @@ pub fn pairs(confusion: &[Vec<usize>], classes: &[String]) -> String {
     }
     out.push_str("</table>\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_the_truth() {
+        let confusion = [vec![5, 2, 0], vec![0, 3, 1], vec![0, 0, 0]];
+        let classes = ["a".into(), "a name that is long".into()];
+        let drawn = matrix(&confusion, &classes);
+        for part in [
+            "a given a name that is long: 2 of 7",
+            "long given 2: 1 of 4",
+            ">a name… long<",
+            ">71.4 %<",
+            ">75.0 %<",
+        ] {
+            assert!(drawn.contains(part), "{part} is missing in {drawn}");
+        }
+        assert!(!drawn.contains("long given a:") && drawn.matches("class=\"wrong\"").count() == 2);
+        // A class without pictures has no share that was found.
+        assert_eq!(drawn.matches("class=\"recall\"").count(), 3);
+        let listed = pairs(&confusion, &classes);
+        let [first, second] = [
+            "<td>a<td>a name that is long<td class=\"n\">2<td class=\"n\">28.57 %",
+            "long<td>2<td class=\"n\">1",
+        ];
+        assert!(listed.find(first).unwrap() < listed.find(second).unwrap());
+        assert_eq!(pairs(&[vec![3, 0], vec![0, 3]], &[]), "");
+    }
 }

@@ -66,8 +66,14 @@ fn header(log: &Log, out: &mut String) {
     let of = recipe.as_ref().map_or(String::new(), |r| format!(" of {}", grouped(r.train.epochs)));
     match &log.result {
         Some(result) => {
-            let _ =
-                writeln!(out, "<p>{} after epoch {}.</p>", escape(&sentence(&result.ended)), grouped(done));
+            let exact = match result.test {
+                Some((_, n)) if n > 0 && result.differences.is_empty() => {
+                    " The model file computes what was trained on every test picture."
+                }
+                _ => "",
+            };
+            let ended = escape(&sentence(&result.ended));
+            let _ = writeln!(out, "<p>{ended} after epoch {}.{exact}</p>", grouped(done));
         }
         None => {
             let _ = writeln!(

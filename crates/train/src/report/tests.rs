@@ -17,6 +17,13 @@ fn epoch(n: usize, loss: f64) -> Epoch {
     }
 }
 
+const RECIPE: &str = "\
+name = \"lenet\"
+about = \"Small\"
+network = { input = [4, 4, 1], layers = [{ dense = { units = 10 } }] }
+train = { epochs = 25, seed = 77 }
+";
+
 /// A run over `classes` classes.
 fn log(epochs: usize, classes: usize) -> Log {
     let confusion = (0..classes)
@@ -24,7 +31,7 @@ fn log(epochs: usize, classes: usize) -> Log {
         .collect();
     Log {
         name: "lenet".into(),
-        recipe: crate::recipes::text(crate::recipes::names()[0]).unwrap().into(),
+        recipe: RECIPE.into(),
         data: "mnist/".into(),
         data_hash: "0123456789abcdef".repeat(4),
         classes: (0..classes).map(|i| format!("class {i}")).collect(),
@@ -73,10 +80,13 @@ fn a_finished_run() {
         "8.53",
         "4 min 30 s",
         "All epochs done after epoch 20",
+        "Small</p>",
+        "<dd>77<",
         "430,500",
     ] {
         assert!(text.contains(part), "{part} is missing");
     }
+    assert!(text.contains("computes what was trained"));
     assert_eq!(text.matches("<figure").count(), 4);
     assert_eq!(text.matches("class=\"curve\"").count(), 2 + 2 + 6 + 1);
     assert_eq!(text.matches("class=\"right\"").count(), 10);
@@ -90,7 +100,7 @@ fn runs_that_are_not_over() {
     let mut open = log(3, 10);
     open.result = None;
     let text = page(&open);
-    assert!(text.contains("not over: 3 of 2 epochs") && !text.contains("class=\"confusion\""));
+    assert!(text.contains("not over: 3 of 25 epochs") && !text.contains("class=\"confusion\""));
     assert!(text.contains("best validation"));
     let one = page(&log(1, 2));
     assert_eq!(one.matches("<figure").count(), 4);
@@ -163,6 +173,7 @@ fn every_text_is_escaped() {
     let text = page(&log);
     assert!(!text.contains("<img") && !text.contains("onerror='") && text.contains("&lt;img"));
     assert!(text.contains("and 10 more"));
+    assert!(!text.contains("computes what was trained"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::outcome::Report;
 use crate::Global;
 use crate::text::{print, print_json};
 use anyhow::{Context, Result, bail};
+use onebit_train::network::Network;
 use onebit_train::recipe::{Optimizer, Recipe};
 use onebit_train::run::record::Log;
 use onebit_train::run::{self, Job};
@@ -104,16 +105,20 @@ fn recipe(args: &Train) -> Result<Recipe> {
     set("train.seed", args.seed.map(|n| n.to_string()));
     set("network.weights", args.weights.clone());
     set("network.act", args.act.clone());
-    let recipe = parse(&overrides)?;
-    let Some(rate) = args.rate else { return Ok(recipe) };
-    // The key has the optimiser's name in it, which only the recipe knows.
-    let optimizer = match recipe.train.optimizer {
-        Optimizer::Adam { .. } => "adam",
-        Optimizer::Sgd { .. } => "sgd",
-        Optimizer::Bop { .. } => "bop",
-    };
-    overrides.push((format!("train.optimizer.{optimizer}.rate"), rate.to_string()));
-    parse(&overrides)
+    let mut recipe = parse(&overrides)?;
+    if let Some(rate) = args.rate {
+        // The key has the optimiser's name in it, which only the recipe knows.
+        let optimizer = match recipe.train.optimizer {
+            Optimizer::Adam { .. } => "adam",
+            Optimizer::Sgd { .. } => "sgd",
+            Optimizer::Bop { .. } => "bop",
+        };
+        overrides.push((format!("train.optimizer.{optimizer}.rate"), rate.to_string()));
+        recipe = parse(&overrides)?;
+    }
+    // Layers that do not fit together are told before any picture is read.
+    Network::new(&recipe.network).with_context(|| format!("recipe {source}"))?;
+    Ok(recipe)
 }
 
 /// Name and TOML of the recipe.
@@ -150,14 +155,18 @@ fn read(path: &Path, most: u64) -> Result<String> {
 
 /// The folder of the run.
 fn folder(args: &Train, recipe: &Recipe) -> PathBuf {
-    // A name can be anything, a folder is one part of a path.
-    let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let name: String = recipe.name.chars().map(plain).collect();
-    let name = match name.trim_start_matches('.') {
-        "" => "run",
-        name => name,
-    };
-    args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", recipe.train.seed)))
+    let name = || format!("{}-{}", plain(&recipe.name), recipe.train.seed);
+    args.out.clone().unwrap_or_else(|| Path::new("runs").join(name()))
+}
+
+/// A name, which can be anything, as one visible part of a path.
+fn plain(name: &str) -> String {
+    let letter = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = name.chars().map(letter).collect();
+    match name.trim_start_matches('.') {
+        "" => "run".into(),
+        name => name.into(),
+    }
 }
 
 /// The command line that goes on with this run.
@@ -182,6 +191,12 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_become_parts_of_paths() {
+        let names = ["lenet", "../../etc", "..", "", "a b/c"].map(plain);
+        assert_eq!(names, ["lenet", "-..-etc", "run", "run", "a-b-c"]);
+    }
 
     #[test]
     fn words_are_quoted_for_shells() {

@@ -1,7 +1,7 @@
 //! The built-in recipes.
 
 use crate::Global;
-use crate::text::{Table, bytes, count, print, print_json};
+use crate::text::{Table, bytes, count, print_json};
 use anyhow::{Context, Result};
 use onebit_train::network::{Network, NodeOp};
 use onebit_train::recipe::Recipe;

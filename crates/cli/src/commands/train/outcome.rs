@@ -93,3 +93,69 @@ impl<'a> Report<'a> {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onebit_train::run::record::{Epoch, Outcome};
+
+    #[test]
+    fn results_as_lines_and_as_json() {
+        let text = onebit_train::recipes::text(onebit_train::recipes::names()[0]).unwrap();
+        let job = Job {
+            recipe: onebit_train::recipe::Recipe::parse(text, &[("train.seed".into(), "7".into())]).unwrap(),
+            data: "mnist".into(),
+            folder: "runs/x".into(),
+            resume: false,
+            teacher: None,
+            start: None,
+            strict: false,
+            limit: 0,
+            devices: vec!["cpu".into()],
+        };
+        let epochs = [0.9, 0.95, 0.94];
+        let epoch =
+            |(i, a): (usize, &f64)| Epoch { epoch: i + 1, valid_accuracy: Some(*a), ..Epoch::default() };
+        let result = Outcome {
+            best_epoch: 2,
+            ended: "all epochs done".into(),
+            test: Some((9_500, 10_000)),
+            file_bytes: 63_420,
+            cpu_seconds: 90.0,
+            seconds: 61.0,
+            ..Outcome::default()
+        };
+        let mut log = Log {
+            name: "lenet".into(),
+            epochs: epochs.iter().enumerate().map(epoch).collect(),
+            result: Some(result),
+            ..Log::default()
+        };
+        let text = Report::new(&job, &log).text();
+        for part in [
+            "lenet, seed 7",
+            "95.00 %   9,500 of 10,000",
+            "as trained, on every",
+            "3, best is 2",
+            "1:01, 1.5",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        log.result.as_mut().unwrap().differences = vec!["picture 12: 3 or 5".into()];
+        assert!(Report::new(&job, &log).text().contains("not as trained on 1 test picture: picture 12"));
+        let json = serde_json::to_value(Report::new(&job, &log)).unwrap();
+        assert_eq!(json["test"], serde_json::json!({ "correct": 9500, "total": 10_000, "accuracy": 0.95 }));
+        assert_eq!(
+            [&json["seed"], &json["epochs"], &json["best_epoch"], &json["file_bytes"]],
+            [7, 3, 2, 63_420]
+        );
+        assert_eq!(
+            (&json["valid_accuracy"], &json["differences"][0]),
+            (&0.95.into(), &"picture 12: 3 or 5".into())
+        );
+        log.result = None;
+        let json = serde_json::to_value(Report::new(&job, &log)).unwrap();
+        assert!(json["test"].is_null() && json["best_epoch"].is_null());
+        assert!(!Report::new(&job, &log).text().contains("as trained"));
+    }
+}
