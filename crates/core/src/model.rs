@@ -140,6 +140,12 @@ impl<'a> Tensor<'a> {
             Data::Bits(q, words) => {
                 let n = bits::words(self.cols);
                 let mut out = Vec::with_capacity(self.rows * self.cols);
+                if q.is_bit() {
+                    for row in words.chunks_exact(n.max(1)) {
+                        out.extend((0..self.cols).map(|c| 2 * i32::from(bits::get(row, c)) - 1));
+                    }
+                    return Some(out);
+                }
                 for r in 0..self.rows {
                     for c in 0..self.cols {
                         let code = (0..q.planes()).fold(0, |code, p| {

@@ -49,6 +49,9 @@ pub fn quantize_weights(weights: Weights, latent: &[f32], rows: usize) -> Option
 /// Weights as the floats that a layer of float inputs computes with: `scale * integer`, the latent weights themselves,
 /// or `2 (q / n) - 1` for more than [`MAX_BITS`] bits.
 pub fn real_weights(weights: Weights, latent: &[f32], rows: usize) -> Vec<f32> {
+    if let Weights::Sign(_) = weights {
+        return latent.iter().map(|w| if *w >= 0.0 { 1.0 } else { -1.0 }).collect();
+    }
     match (quantize_weights(weights, latent, rows), weights) {
         (Some((ints, scale)), _) => {
             let cols = (latent.len() / rows.max(1)).max(1);

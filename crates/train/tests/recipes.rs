@@ -34,7 +34,9 @@ fn every_recipe_trains_and_exports_exactly() {
                     };
                     let (w, h) = (shape.w as u32, shape.h as u32);
                     if shape.c == 1 {
-                        image::GrayImage::from_fn(w, h, |x, y| image::Luma([value(x, y, 0)])).save(path).unwrap();
+                        image::GrayImage::from_fn(w, h, |x, y| image::Luma([value(x, y, 0)]))
+                            .save(path)
+                            .unwrap();
                     } else {
                         let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| value(x, y, c)));
                         image::RgbImage::from_fn(w, h, pixel).save(path).unwrap();

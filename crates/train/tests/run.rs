@@ -135,7 +135,11 @@ fn a_run_learns_and_exports_what_it_learned() {
     assert_eq!(result.differences, [""; 0]);
     assert_eq!(log.pictures, [160, 40, 60]);
     assert!(log.epochs.len() == 6 && log.epochs.iter().all(|e| e.valid_accuracy.is_some()));
-    assert!(log.epochs[0].flips.iter().any(|(name, share)| name.contains("conv2") && *share > 0.0), "{:?}", log.epochs[0]);
+    assert!(
+        log.epochs[0].flips.iter().any(|(name, share)| name.contains("conv2") && *share > 0.0),
+        "{:?}",
+        log.epochs[0]
+    );
     let model = p.runs.join("model.onebit");
     let file = onebit::ModelFile::open(&model).unwrap();
     let (_, meta) = file.load().unwrap();
@@ -251,9 +255,14 @@ fn every_quantiser_is_exported_exactly() {
 fn bytes_stages_teachers_losses_and_devices() {
     let p = place();
     let teacher = p.runs.join("teacher");
-    run(&job(recipe(&[("network.weights", "float"), ("network.act", "relu"), ("train.epochs", "2")]), &p.data, &teacher));
+    run(&job(
+        recipe(&[("network.weights", "float"), ("network.act", "relu"), ("train.epochs", "2")]),
+        &p.data,
+        &teacher,
+    ));
     // The first layer takes bytes exactly.
-    let text = RECIPE.replace("mean = [127.5]\nstd = [127.5]\n", "").replace(", weights = \"float\" } },", " } },");
+    let text =
+        RECIPE.replace("mean = [127.5]\nstd = [127.5]\n", "").replace(", weights = \"float\" } },", " } },");
     let bytes = Recipe::parse(&text, &[]).unwrap();
     let log = run(&job(bytes, &p.data, &p.runs.join("bytes")));
     assert_eq!(log.result.unwrap().differences, [""; 0]);
@@ -330,7 +339,11 @@ fn a_damaged_picture_is_left_out_or_ends_a_strict_run() {
     let mut observer = Steps::default();
     let mut all = job(recipe, &folder, &p.runs.join("all"));
     let log = train(&all, &mut observer).unwrap();
-    assert!(observer.warnings.len() == 1 && observer.warnings[0].contains("torn.png"), "{:?}", observer.warnings);
+    assert!(
+        observer.warnings.len() == 1 && observer.warnings[0].contains("torn.png"),
+        "{:?}",
+        observer.warnings
+    );
     assert_eq!(log.warnings, observer.warnings);
     assert_eq!(log.classes, ["dark", "light"]);
     assert!(log.result.unwrap().test.is_none(), "there are no test pictures");

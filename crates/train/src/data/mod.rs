@@ -22,7 +22,7 @@ mod split;
 mod tests;
 
 pub use augment::{Augment, Change};
-pub(crate) use random::{Purpose, Random};
 pub use batches::{Batch, Batches, Options, epoch, steps};
+pub(crate) use random::{Purpose, Random};
 pub use source::Source;
 pub use split::split;

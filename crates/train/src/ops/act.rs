@@ -75,6 +75,7 @@ impl HostOp for ActOp {
     fn run(&self, [x, p, _]: [Numbers; 3], backward: bool) -> (Vec<f32>, Option<BackwardPass>) {
         let (function, c) = (self.function, self.shape[3]);
         let y = match function {
+            Function::Plain(Act::Tanh) if backward => vector::map(&x, fast_tanh),
             Function::Plain(act) => value(act, &x),
             Function::Shift { minus: false } => vector::channels([&x, &x], [&p], |[x, _], [b]| x + b),
             Function::Shift { minus: true } => vector::channels([&x, &x], [&p], |[x, _], [b]| x - b),
@@ -123,8 +124,9 @@ impl HostOp for ActOp {
                 }
                 Function::Pact(_) => {
                     let none = vec![range(&p); c];
-                    let [sums] =
-                        vector::sums([dy, &x], [&none, &none], |[d, x], [a, _]| [if x >= a { d } else { 0.0 }]);
+                    let [sums] = vector::sums([dy, &x], [&none, &none], |[d, x], [a, _]| {
+                        [if x >= a { d } else { 0.0 }]
+                    });
                     vec![sums.iter().sum::<f64>() as f32]
                 }
             });
@@ -137,6 +139,25 @@ impl HostOp for ActOp {
 /// A range that can be divided by.
 fn range(p: &[f32]) -> f32 {
     p[0].max(f32::MIN_POSITIVE)
+}
+
+/// Hyperbolic tangent within 2e-7, in arithmetic that the compiler turns into vectors: while training, where the engine's,
+/// which is exact, would take a third of LeNet's time. Evaluation takes the engine's.
+#[inline(always)]
+fn fast_tanh(x: f32) -> f32 {
+    /// Between 2^23 and 2^24 floats are the integers.
+    const BASE: f32 = 12_582_912.0;
+    // exp(2 |x|) = 2^k 2^f with |f| <= 1/2, and 2^f by its Taylor series.
+    let z = x.abs().min(10.0) * (2.0 * std::f32::consts::LOG2_E);
+    let k = (z + BASE) - BASE;
+    let f = (z - k) * std::f32::consts::LN_2;
+    let series = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
+    let power = series.iter().fold(1.0 / 5040.0, |sum, c| sum * f + c) * f + 1.0;
+    let e = power * f32::from_bits(((k as i32 + 127) as u32) << 23);
+    // Near 0 the difference below would cancel.
+    let near = x * (1.0 - x * x * (1.0 / 3.0 - x * x * (2.0 / 15.0)));
+    let far = (1.0 - 2.0 / (e + 1.0)).copysign(x);
+    if x.abs() < 0.1 { near } else { far }
 }
 
 fn value(act: Act, x: &[f32]) -> Vec<f32> {

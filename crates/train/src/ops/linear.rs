@@ -75,8 +75,7 @@ impl HostOp for LinearOp {
     }
 
     fn run(&self, [x, w, bias]: [Numbers; 3], backward: bool) -> (Vec<f32>, Option<BackwardPass>) {
-        let quantized = crate::weights::quantize_weights(self.linear.weights, &w, self.output.c);
-        let y = forward::forward(self, &x, &w, quantized.as_ref(), self.linear.bias.then_some(&bias));
+        let y = forward::forward(self, &x, &w, self.linear.bias.then_some(&bias));
         if !backward {
             return (y, None);
         }

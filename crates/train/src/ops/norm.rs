@@ -22,7 +22,11 @@ pub type Statistics = (Vec<f32>, Vec<f32>);
 /// `gamma / sqrt(variance + eps)` in evaluation; a missing gamma is 1.
 pub fn scale(eps: f32, gamma: Option<&[f32]>, variance: &[f32]) -> Vec<f32> {
     let root = |v: f32| (f64::from(v) + f64::from(eps)).sqrt();
-    variance.iter().enumerate().map(|(c, v)| (gamma.map_or(1.0, |g| f64::from(g[c])) / root(*v)) as f32).collect()
+    variance
+        .iter()
+        .enumerate()
+        .map(|(c, v)| (gamma.map_or(1.0, |g| f64::from(g[c])) / root(*v)) as f32)
+        .collect()
 }
 
 /// Sum of each channel.

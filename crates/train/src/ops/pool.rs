@@ -80,9 +80,9 @@ impl HostOp for PoolOp {
         let max = self.pool.kind == PoolKind::Max;
         let mut places = vec![0u32; if max && backward { y.len() } else { 0 }];
         if places.is_empty() {
-            y.par_chunks_mut(ys).zip(x.par_chunks(xs)).for_each(|(y, x)| {
-                if max { self.max(x, y, &mut []) } else { self.mean(x, y) }
-            });
+            y.par_chunks_mut(ys)
+                .zip(x.par_chunks(xs))
+                .for_each(|(y, x)| if max { self.max(x, y, &mut []) } else { self.mean(x, y) });
         } else {
             let pictures = y.par_chunks_mut(ys).zip(places.par_chunks_mut(ys)).zip(x.par_chunks(xs));
             pictures.for_each(|((y, places), x)| self.max(x, y, places));

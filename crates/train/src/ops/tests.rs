@@ -28,13 +28,18 @@ fn numbers(t: Tensor<4>) -> Vec<f32> {
 }
 
 /// Value and gradients of `f` for the loss `sum(y * g)` with random `g`.
-fn run(inputs: &[(Vec<f32>, [usize; 4])], f: impl Fn(&[Tensor<4>]) -> Tensor<4>) -> (Vec<f32>, Vec<Vec<f32>>) {
+fn run(
+    inputs: &[(Vec<f32>, [usize; 4])],
+    f: impl Fn(&[Tensor<4>]) -> Tensor<4>,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
     let leaves: Vec<Tensor<4>> = inputs.iter().map(|(data, shape)| leaf(data, *shape)).collect();
     let y = f(&leaves);
     let shape = y.dims();
-    let g = Tensor::from_data(TensorData::new(random(7, shape.iter().product()), shape), &device()).autodiff();
+    let g =
+        Tensor::from_data(TensorData::new(random(7, shape.iter().product()), shape), &device()).autodiff();
     let mut gradients = (y.clone() * g).sum().backward();
-    let gradients = leaves.iter().map(|l| numbers(l.grad_remove(&mut gradients).expect("a gradient"))).collect();
+    let gradients =
+        leaves.iter().map(|l| numbers(l.grad_remove(&mut gradients).expect("a gradient"))).collect();
     (numbers(y.inner()), gradients)
 }
 
@@ -127,8 +132,7 @@ fn convolutions_and_dense_layers() {
                 let bias = i % 2 == 0;
                 let pad_value = if levels.is_some() { i as i8 % 3 - 1 } else { 0 };
                 let w: Vec<f32> = random(5, w_shape.iter().product()).iter().map(|v| v * 0.6).collect();
-                let mut inputs =
-                    vec![(x.clone(), [batch, input.h, input.w, input.c]), (w, w_shape)];
+                let mut inputs = vec![(x.clone(), [batch, input.h, input.w, input.c]), (w, w_shape)];
                 if bias {
                     inputs.push((random(6, filters), [1, 1, 1, filters]));
                 }
@@ -150,7 +154,8 @@ fn gradients_do_not_depend_on_threads() {
     let input = Shape::new(6, 6, 40);
     let linear = linear(Window::square(3, 1, 1), 1, 0, Weights::Sign(Estimator::Clip(1.0)), false);
     let op = LinearOp { linear, input, output: Shape::new(6, 6, 32), batch: 50, levels: None };
-    let inputs = [(random(1, 50 * input.elements()), [50, 6, 6, 40]), (random(2, 32 * 9 * 40), [32, 3, 3, 40])];
+    let inputs =
+        [(random(1, 50 * input.elements()), [50, 6, 6, 40]), (random(2, 32 * 9 * 40), [32, 3, 3, 40])];
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&inputs, |t| linear::fused(op.clone(), t[0].clone(), &t[1], None)))
@@ -161,7 +166,8 @@ fn gradients_do_not_depend_on_threads() {
 #[test]
 fn batch_norm() {
     let shape = [6, 3, 4, 19];
-    let x: Vec<f32> = random(1, 6 * 12 * 19).iter().enumerate().map(|(i, v)| v * 3.0 + (i % 19) as f32 * 40.0).collect();
+    let x: Vec<f32> =
+        random(1, 6 * 12 * 19).iter().enumerate().map(|(i, v)| v * 3.0 + (i % 19) as f32 * 40.0).collect();
     let scale: Vec<f32> = random(2, 19);
     let learned = [(scale, [1, 1, 1, 19]), (random(3, 19), [1, 1, 1, 19])];
     let norm = Norm::default();
@@ -215,7 +221,12 @@ fn functions() {
         };
         let ends = |v: &f32| if v.abs() == 1.0 || v.abs() == 1.25 { 0.7 } else { *v };
         let inputs = [(inside.iter().map(ends).collect::<Vec<_>>(), shape)];
-        agree(&a.to_string(), &inputs, |t| act::fused(f, t[0].clone(), None), |t| act::plain(f, t[0].clone(), None));
+        agree(
+            &a.to_string(),
+            &inputs,
+            |t| act::fused(f, t[0].clone(), None),
+            |t| act::plain(f, t[0].clone(), None),
+        );
     }
     let no_zero: Vec<f32> = x.iter().map(|v| if *v == 0.0 { 0.1 } else { *v }).collect();
     let relu = Function::Plain(Act::Relu);
@@ -245,7 +256,9 @@ fn functions() {
 #[test]
 fn estimators_are_those_of_the_papers() {
     let at = |e: Estimator, x: f32| slope(e, x);
-    for (x, clip, approx) in [(-1.5, 0.0, 0.0), (-1.0, 1.0, 0.0), (-0.25, 1.0, 1.5), (0.0, 1.0, 2.0), (1.0, 1.0, 0.0)] {
+    for (x, clip, approx) in
+        [(-1.5, 0.0, 0.0), (-1.0, 1.0, 0.0), (-0.25, 1.0, 1.5), (0.0, 1.0, 2.0), (1.0, 1.0, 0.0)]
+    {
         assert_eq!(at(Estimator::Clip(1.0), x), clip);
         assert_eq!(at(Estimator::Approx, x), approx);
         assert_eq!(at(Estimator::Identity, x), 1.0);
@@ -270,7 +283,10 @@ fn smooth_ops_follow_their_differences() {
     // In f32 differences are coarse; a wrong factor or sign is not.
     let check = |name: &str, inputs: &[(Vec<f32>, [usize; 4])], f: &dyn Fn(&[Tensor<4>]) -> Tensor<4>| {
         let (_, gradients) = run(inputs, f);
-        let g = random(7, f(&inputs.iter().map(|(d, s)| leaf(d, *s)).collect::<Vec<_>>()).dims().iter().product());
+        let g = random(
+            7,
+            f(&inputs.iter().map(|(d, s)| leaf(d, *s)).collect::<Vec<_>>()).dims().iter().product(),
+        );
         let value = |inputs: &[(Vec<f32>, [usize; 4])]| -> f64 {
             let leaves: Vec<_> = inputs.iter().map(|(d, s)| leaf(d, *s)).collect();
             numbers(f(&leaves).inner()).iter().zip(&g).map(|(y, g)| f64::from(*y) * f64::from(*g)).sum()
@@ -285,7 +301,11 @@ fn smooth_ops_follow_their_differences() {
                 moved[i].0[at] -= 2.0 * h;
                 let difference = (up - value(&moved)) / (2.0 * f64::from(h));
                 let error = (difference - f64::from(gradient[at])).abs();
-                assert!(error <= 0.02 * f64::from(size) + 2e-3, "{name} input {i} at {at}: {difference} {}", gradient[at]);
+                assert!(
+                    error <= 0.02 * f64::from(size) + 2e-3,
+                    "{name} input {i} at {at}: {difference} {}",
+                    gradient[at]
+                );
             }
         }
     };
@@ -297,7 +317,8 @@ fn smooth_ops_follow_their_differences() {
         batch: 3,
         levels: None,
     };
-    let inputs = [(random(1, 144), [3, 4, 4, 3]), (random(2, 54), [2, 3, 3, 3]), (random(3, 2), [1, 1, 1, 2])];
+    let inputs =
+        [(random(1, 144), [3, 4, 4, 3]), (random(2, 54), [2, 3, 3, 3]), (random(3, 2), [1, 1, 1, 2])];
     check("conv", &inputs, &|t| linear::fused(op.clone(), t[0].clone(), &t[1], Some(&t[2])));
     let inputs = [(random(1, 144), [3, 4, 4, 3]), (random(2, 3), [1, 1, 1, 3]), (random(3, 3), [1, 1, 1, 3])];
     check("norm", &inputs, &|t| norm::fused(&Norm::default(), t[0].clone(), Some([&t[1], &t[2]])).0);
@@ -308,7 +329,9 @@ fn smooth_ops_follow_their_differences() {
 fn pools() {
     let input = Shape::new(7, 6, 5);
     for kind in [PoolKind::Max, PoolKind::Average] {
-        for window in [Window::square(2, 2, 0), Window::square(3, 2, 1), Window::square(3, 1, 1), Window::whole(input)] {
+        for window in
+            [Window::square(2, 2, 0), Window::square(3, 2, 1), Window::square(3, 1, 1), Window::whole(input)]
+        {
             let pool = Pool2d { kind, window, count_pad: false };
             let [h, w] = window.pool_output(input).unwrap();
             let output = Shape::new(h, w, 5);
@@ -326,4 +349,15 @@ fn pools() {
         run(&[(vec![1.0; 4], [1, 2, 2, 1])], |t| pool::fused(pool, t[0].clone(), Shape::new(1, 1, 1)));
     assert_eq!(y, [1.0]);
     assert_eq!(gradients[0], [random(7, 1)[0], 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn the_fast_tanh_is_close() {
+    let x: Vec<f32> = (-120_000..120_000).map(|i| i as f32 * 1e-4).collect();
+    let (y, _) = run(&[(x.clone(), [1, 1, 1, 240_000])], |t| {
+        act::fused(Function::Plain(Act::Tanh), t[0].clone(), None)
+    });
+    for (x, y) in x.iter().zip(y) {
+        assert!((f64::from(y) - f64::from(*x).tanh()).abs() < 3e-7, "tanh({x}) = {y}");
+    }
 }

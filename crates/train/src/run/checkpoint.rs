@@ -81,7 +81,9 @@ impl Checkpoint {
         let wrong = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {e}"));
         let views = bytes
             .iter()
-            .map(|(name, b)| Ok((name, TensorView::new(Dtype::F32, vec![b.len() / 4], b).map_err(|e| wrong(&e))?)))
+            .map(|(name, b)| {
+                Ok((name, TensorView::new(Dtype::F32, vec![b.len() / 4], b).map_err(|e| wrong(&e))?))
+            })
             .collect::<Result<Vec<_>>>()?;
         let facts =
             Facts { counters: self.state.counters.clone(), progress: self.progress, log: self.log.clone() };
@@ -113,7 +115,12 @@ impl Checkpoint {
             });
         }
         let state = State { tensors: tensors.into_iter().collect(), counters: facts.counters };
-        Ok(Checkpoint { values: Values { params, statistics }, state, progress: facts.progress, log: facts.log })
+        Ok(Checkpoint {
+            values: Values { params, statistics },
+            state,
+            progress: facts.progress,
+            log: facts.log,
+        })
     }
 }
 
@@ -135,13 +142,18 @@ pub fn named(path: &Path) -> Result<HashMap<String, Vec<f32>>> {
 
 fn read(path: &Path) -> Result<(Facts, HashMap<String, Vec<f32>>)> {
     let bytes = onebit::data::read(path)?;
-    let wrong = |e: &dyn std::fmt::Display| Error::file(path, format!("is no checkpoint of a training run: {e}"));
+    let wrong =
+        |e: &dyn std::fmt::Display| Error::file(path, format!("is no checkpoint of a training run: {e}"));
     let header = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
     if header.is_none_or(|n| n > MAX_HEADER) {
         return Err(wrong(&"its header has an impossible length"));
     }
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(&e))?;
-    let facts = metadata.metadata().as_ref().and_then(|m| m.get(FACTS)).ok_or_else(|| wrong(&"it says nothing of a run"))?;
+    let facts = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get(FACTS))
+        .ok_or_else(|| wrong(&"it says nothing of a run"))?;
     let facts: Facts = serde_json::from_str(facts).map_err(|e| wrong(&e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(&e))?;
     let mut tensors = HashMap::new();

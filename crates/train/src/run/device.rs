@@ -31,6 +31,8 @@ fn gpu(name: &str) -> Result<Device> {
         "vulkan" | "wgpu" | "cuda" => Err(Error::Input(format!(
             "device '{name}' needs a build with the feature `{kind}` (device {number}); this one has the CPU"
         ))),
-        _ => Err(Error::Input(format!("device '{name}' is unknown: known are cpu, vulkan:N, wgpu:N, cuda:N"))),
+        _ => {
+            Err(Error::Input(format!("device '{name}' is unknown: known are cpu, vulkan:N, wgpu:N, cuda:N")))
+        }
     }
 }

@@ -82,7 +82,8 @@ impl Run<'_> {
             }
         }
         if inexact > 0 && !self.is_float() {
-            differences.push(format!("the scores of {inexact} of {total} pictures differ in their last bits"));
+            differences
+                .push(format!("the scores of {inexact} of {total} pictures differ in their last bits"));
         }
         outcome.test = Some((correct, total));
         outcome.confusion = confusion;

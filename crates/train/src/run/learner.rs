@@ -92,7 +92,16 @@ impl Learner {
         let optimizers = Optimizers::new(&network.params, &recipe.train);
         let decay = recipe.train.average;
         let average = (decay > 0.0).then(|| Average::new(&network.params, &values, decay));
-        Ok(Learner { network, form, devices, train: recipe.train.clone(), values, statistics, optimizers, average })
+        Ok(Learner {
+            network,
+            form,
+            devices,
+            train: recipe.train.clone(),
+            values,
+            statistics,
+            optimizers,
+            average,
+        })
     }
 
     /// The parameters, on the first device.
@@ -181,7 +190,8 @@ impl Learner {
             self.values.iter().map(|v| on_device(v).autodiff().require_grad()).collect();
         let shape = self.network.input;
         let pixels = batch.pixels[pictures.start * size..pictures.end * size].to_vec();
-        let x = Tensor::<4>::from_data(TensorData::new(pixels, [n, shape.h, shape.w, shape.c]), &device).autodiff();
+        let x = Tensor::<4>::from_data(TensorData::new(pixels, [n, shape.h, shape.w, shape.c]), &device)
+            .autodiff();
         let labels: Vec<i64> = batch.labels[pictures.clone()].iter().map(|l| i64::from(*l)).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [n]), &device).autodiff();
         let mode = Mode::Train { float_weights: options.float_weights, seed: options.seed };
@@ -197,7 +207,8 @@ impl Learner {
             let teacher = teacher[pictures.start * classes..pictures.end * classes].to_vec();
             let teacher = Tensor::<2>::from_data(TensorData::new(teacher, [n, classes]), &device).autodiff();
             let share = self.train.distill;
-            objective = objective * (1.0 - share) + distillation(logits, teacher, self.train.temperature) * share;
+            objective =
+                objective * (1.0 - share) + distillation(logits, teacher, self.train.temperature) * share;
         }
         let value: Vec<f32> = objective.clone().inner().into_data().try_into_vec().expect("a float");
         let mut all = objective.backward();
@@ -234,7 +245,8 @@ impl Learner {
         let logits = Tensor::from_data(TensorData::new(scores.to_vec(), [n, self.network.classes()]), device);
         let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
         let targets = Tensor::from_data(TensorData::new(labels, [n]), device);
-        let value: Vec<f32> = loss(self.train.loss, logits, targets).into_data().try_into_vec().expect("a float");
+        let value: Vec<f32> =
+            loss(self.train.loss, logits, targets).into_data().try_into_vec().expect("a float");
         f64::from(value[0]) * n as f64
     }
 

@@ -103,8 +103,8 @@ pub fn read_log(folder: &Path) -> Result<Log> {
 /// When there is none, or it is damaged.
 pub fn read_recipe(folder: &Path) -> Result<Recipe> {
     let path = folder.join(RECIPE);
-    let text = String::from_utf8(onebit::data::read(&path)?)
-        .map_err(|_| Error::file(&path, "is not UTF-8 text"))?;
+    let text =
+        String::from_utf8(onebit::data::read(&path)?).map_err(|_| Error::file(&path, "is not UTF-8 text"))?;
     Recipe::parse(&text, &[]).map_err(|e| e.in_file(&path))
 }
 
@@ -114,10 +114,13 @@ impl<'a> Run<'a> {
         let at = |name: &str| job.folder.join(name);
         match (at(CHECKPOINT).exists(), job.resume) {
             (true, false) => {
-                let text = "holds a run already: give --resume to go on with it, or another folder with --out";
+                let text =
+                    "holds a run already: give --resume to go on with it, or another folder with --out";
                 return Err(Error::file(&job.folder, text));
             }
-            (false, true) => return Err(Error::file(at(CHECKPOINT), "is not there, so nothing can be resumed")),
+            (false, true) => {
+                return Err(Error::file(at(CHECKPOINT), "is not there, so nothing can be resumed"));
+            }
             _ => {}
         }
         let (form, devices) = device::choose(&job.devices)?;
@@ -164,7 +167,10 @@ impl<'a> Run<'a> {
                 (saved.log.data_hash == log.data_hash, "other pictures"),
             ];
             if let Some((_, what)) = same.iter().find(|(same, _)| !same) {
-                return Err(Error::file(&path, format!("was trained with {what}; a run goes on with what it began with")));
+                return Err(Error::file(
+                    &path,
+                    format!("was trained with {what}; a run goes on with what it began with"),
+                ));
             }
             learner.load(&saved.values, &saved.state).map_err(|e| e.in_file(&path))?;
             progress = saved.progress;
@@ -181,7 +187,10 @@ impl<'a> Run<'a> {
             let [got, need] = [teacher.output().shape.elements(), learner.network.classes()];
             if got != need {
                 let path = job.teacher.clone().unwrap_or_default();
-                return Err(Error::file(path, format!("has {got} outputs, the network that learns from it has {need}")));
+                return Err(Error::file(
+                    path,
+                    format!("has {got} outputs, the network that learns from it has {need}"),
+                ));
             }
         }
         Ok(Run {
@@ -351,7 +360,11 @@ impl<'a> Run<'a> {
             let scores = self.learner.evaluate(&batch.pixels);
             let rows = scores.chunks_exact(self.learner.network.classes());
             let correct = rows.zip(&batch.labels).filter(|(s, l)| argmax(s) == **l as usize).count();
-            sum += Stepped { loss: self.learner.loss_of(&scores, &batch.labels), correct, pictures: batch.len() };
+            sum += Stepped {
+                loss: self.learner.loss_of(&scores, &batch.labels),
+                correct,
+                pictures: batch.len(),
+            };
         }
         Ok(sum)
     }
@@ -417,7 +430,8 @@ impl<'a> Run<'a> {
     }
 
     fn write_log(&self) -> Result<()> {
-        let text = serde_json::to_vec_pretty(&self.log).map_err(|e| Error::Input(format!("the log cannot be written: {e}")))?;
+        let text = serde_json::to_vec_pretty(&self.log)
+            .map_err(|e| Error::Input(format!("the log cannot be written: {e}")))?;
         onebit::atomic::replace(&self.job.folder.join(LOG), &text)?;
         crate::report::write(&self.log, &self.job.folder.join(REPORT))
     }
@@ -443,7 +457,11 @@ fn base_rate(train: &Train) -> f32 {
 
 /// How pictures become the input, as the model file says it.
 fn preprocessing(recipe: &Recipe) -> Preprocessing {
-    Preprocessing { mean: recipe.network.mean.clone(), std: recipe.network.std.clone(), ..Preprocessing::default() }
+    Preprocessing {
+        mean: recipe.network.mean.clone(),
+        std: recipe.network.std.clone(),
+        ..Preprocessing::default()
+    }
 }
 
 /// Learned numbers in all, and those of quantised layers.

@@ -16,7 +16,7 @@ struct List {
 #[derive(Serialize)]
 struct Entry {
     name: &'static str,
-    about: &'static str,
+    about: String,
     data: String,
     /// Rows, columns and channels.
     input: [usize; 3],
@@ -39,7 +39,7 @@ pub fn print(global: &Global) -> Result<()> {
         let [h, w, c] = e.input;
         let size = [count(e.parameters), bytes(e.bytes)];
         let [parameters, size] = size;
-        table.row(vec![e.name.into(), format!("{h}x{w}x{c}"), parameters, size, e.about.into()]);
+        table.row(vec![e.name.into(), format!("{h}x{w}x{c}"), parameters, size, e.about.clone()]);
     }
     crate::text::print(&table.render())
 }
@@ -61,7 +61,7 @@ fn entry(name: &'static str) -> Result<Entry> {
     let bits = 32 * parameters - saved.sum::<u64>();
     Ok(Entry {
         name,
-        about: recipes::about(name).unwrap_or_default(),
+        about: recipe.about,
         data: recipe.data,
         input: recipe.network.input.into(),
         classes: network.classes(),

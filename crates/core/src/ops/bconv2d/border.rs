@@ -6,6 +6,7 @@
 use crate::model::Error;
 use crate::ops::Window;
 use crate::types::Shape;
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -41,18 +42,22 @@ impl Borders {
     }
 
     /// `[class][channel]`: `constant` plus `wrong_by` times the sum of the weights whose taps are outside. Weights are
-    /// rows of `(ky, kx, c)` elements with `cg` channels.
-    pub(super) fn offsets(
+    /// `n` rows of `(ky, kx, c)` elements with `cg` channels; they are asked for only where a tap is outside.
+    pub(super) fn offsets<'w>(
         &self,
         window: &Window,
-        weights: &[i32],
+        weights: impl FnOnce() -> Cow<'w, [i32]>,
+        n: usize,
         cg: usize,
         constant: i32,
         wrong_by: i32,
     ) -> Vec<i32> {
         let [kh, kw] = window.kernel;
+        if wrong_by == 0 || (self.row_sets == [0..kh] && self.col_sets == [0..kw]) {
+            return alloc::vec![constant; self.classes() * n];
+        }
+        let weights = weights();
         let taps = kh * kw * cg;
-        let n = weights.len() / taps;
         // `sums[ky][kx]` is the sum of the weights of a filter above and left of tap `(ky, kx)`.
         let mut sums = alloc::vec![0i32; (kh + 1) * (kw + 1)];
         let mut offset = alloc::vec![0; self.classes() * n];

@@ -99,8 +99,9 @@ impl Planes {
         }
         // A tap in the padding is lowered as code 0 but should have contributed `pad_value`.
         let wrong_by = conv.pad_value - xq.decode(0);
-        let ints = weight.to_i32().expect("checked by infer");
-        let offset = planes.borders.offsets(&conv.window, &ints, input.shape.c / conv.groups, 0, wrong_by);
+        let ints = || weight.to_i32().expect("checked by infer").into();
+        let cg = input.shape.c / conv.groups;
+        let offset = planes.borders.offsets(&conv.window, ints, out.shape.c, cg, 0, wrong_by);
         // Even, because sums enter four times an accumulator twice.
         let quad: Vec<i64> =
             (0..out.shape.c).map(|ch| quad_constant(xq, wq, weight.cols, ch, filters)).collect();

@@ -26,7 +26,8 @@ impl Panels {
     fn new(b: &[f32], rows: usize, cols: usize, stride: usize) -> Self {
         let nr = gemm().nr;
         let mut data = Aligned::zeroed((cols.div_ceil(nr) * rows * nr).div_ceil(2));
-        for (panel, out) in data.as_f32_mut().chunks_exact_mut(rows * nr).take(cols.div_ceil(nr)).enumerate() {
+        for (panel, out) in data.as_f32_mut().chunks_exact_mut(rows * nr).take(cols.div_ceil(nr)).enumerate()
+        {
             let width = nr.min(cols - panel * nr);
             for (row, out) in out.chunks_exact_mut(nr).enumerate() {
                 out[..width].copy_from_slice(&b[row * stride + panel * nr..][..width]);
@@ -38,7 +39,9 @@ impl Panels {
     /// Rows of `a` times this; results are `stride` apart.
     fn multiply(&self, a: Rows<'_>, out: &mut [f32], stride: usize) {
         let nr = gemm().nr;
-        for (panel, b) in self.data.as_f32().chunks_exact(self.rows * nr).take(self.cols.div_ceil(nr)).enumerate() {
+        for (panel, b) in
+            self.data.as_f32().chunks_exact(self.rows * nr).take(self.cols.div_ceil(nr)).enumerate()
+        {
             let width = nr.min(self.cols - panel * nr);
             gemm().multiply(a, b, None, Target { out: &mut out[panel * nr..], stride, width });
         }
@@ -115,8 +118,7 @@ fn mirrored(op: &LinearOp, w: &[f32]) -> Option<conv2d::Prepared> {
         }
     }
     let conv = Conv2d { window: Window { pad, ..op.linear.window }, groups: 1, pad_value: 0.0 };
-    let params =
-        Params { weight: Some(Tensor::f32_matrix(c, kh * kw * n, flipped)), ..Params::default() };
+    let params = Params { weight: Some(Tensor::f32_matrix(c, kh * kw * n, flipped)), ..Params::default() };
     let [x, y] = [op.output, op.input].map(|s| ValueType::new(s, DType::F32));
     Some(conv2d::Prepared::new(conv, x, y, &params, kernels::best()))
 }
@@ -150,11 +152,7 @@ fn depthwise_inputs(op: &LinearOp, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 
 /// Gradient of the quantised weights, `[filter][tap][channel]`.
 pub fn weights(op: &LinearOp, dy: &[f32], x: &[f32]) -> Vec<f32> {
-    if op.is_dense() {
-        dense_weights(op, dy, x)
-    } else {
-        conv_weights(op, dy, x)
-    }
+    if op.is_dense() { dense_weights(op, dy, x) } else { conv_weights(op, dy, x) }
 }
 
 fn dense_weights(op: &LinearOp, dy: &[f32], x: &[f32]) -> Vec<f32> {
@@ -165,8 +163,7 @@ fn dense_weights(op: &LinearOp, dy: &[f32], x: &[f32]) -> Vec<f32> {
     let pictures: Vec<usize> = (0..op.batch).map(|i| i * n).collect();
     let mut dw = vec![0.0; n * k];
     dw.par_chunks_mut(k * FILTERS).enumerate().for_each(|(task, dw)| {
-        let a =
-            Rows { a: &dy[task * FILTERS..], count: dw.len() / k, stride: 1, taps: &pictures, run: 1 };
+        let a = Rows { a: &dy[task * FILTERS..], count: dw.len() / k, stride: 1, taps: &pictures, run: 1 };
         panels.multiply(a, dw, k);
     });
     dw

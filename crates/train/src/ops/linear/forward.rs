@@ -1,7 +1,8 @@
 //! The forward pass, on the engine's kernels.
 
 use super::LinearOp;
-use crate::weights::real_weights;
+use crate::layer::Weights;
+use crate::weights::{quantize_weights, real_weights};
 use onebit::core::bits;
 use onebit::core::kernels::{self, Aligned};
 use onebit::core::model::{Data, Params, Tensor};
@@ -9,9 +10,6 @@ use onebit::core::ops::{BConv2d, Conv2d, Window, bconv2d, conv2d};
 use onebit::core::types::{DType, Encoding, Quant, Shape, ValueType};
 use rayon::prelude::*;
 use std::borrow::Cow;
-
-/// Integers and scales of the filters, as [`crate::weights::quantize_weights`] makes them.
-type Quantized = (Vec<i32>, Vec<f32>);
 
 /// A prepared kernel.
 enum Kernel {
@@ -40,18 +38,18 @@ fn view(op: &LinearOp) -> View {
 }
 
 /// `y` of [`LinearOp`].
-pub fn forward(op: &LinearOp, x: &[f32], w: &[f32], quantized: Option<&Quantized>, bias: Option<&[f32]>) -> Vec<f32> {
+pub fn forward(op: &LinearOp, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let view = view(op);
     let (rows, taps) = (op.output.c, op.taps());
     let bias = bias.map(|b| Tensor::f32(b.to_vec()));
     let kernels = kernels::best();
-    let (kernel, dtype) = match (op.levels, quantized) {
-        (Some((quant, scale)), Some((ints, scales))) => {
-            let dtype = if quant == Quant::new(8, Encoding::Unsigned) { DType::U8 } else { DType::Bits(quant) };
-            let wq = op.linear.weights.quant().expect("integers were made");
+    let (kernel, dtype) = match (op.levels, op.linear.weights.quant()) {
+        (Some((quant, scale)), Some(wq)) => {
+            let dtype =
+                if quant == Quant::new(8, Encoding::Unsigned) { DType::U8 } else { DType::Bits(quant) };
+            let (weight, scales) = packed(op.linear.weights, wq, w, rows);
             let scale = Tensor::f32(scales.iter().map(|s| scale * s).collect());
-            let params =
-                Params { weight: Some(packed(wq, ints, rows, taps)), scale: Some(scale), bias, ..Params::default() };
+            let params = Params { weight: Some(weight), scale: Some(scale), bias, ..Params::default() };
             let conv = BConv2d {
                 window: view.window,
                 groups: op.linear.groups,
@@ -79,7 +77,8 @@ pub fn forward(op: &LinearOp, x: &[f32], w: &[f32], quantized: Option<&Quantized
     let task = if op.is_dense() { 1 } else { op.task() };
     y.par_chunks_mut(ys * task).zip(x.par_chunks(xs * task)).for_each(|(y, x)| {
         let words = |n| Aligned::zeroed(n);
-        let (mut input, mut output, mut scratch) = (words(x_words), words(ys.div_ceil(2)), words(scratch_words));
+        let (mut input, mut output, mut scratch) =
+            (words(x_words), words(ys.div_ceil(2)), words(scratch_words));
         for (y, x) in y.chunks_mut(ys).zip(x.chunks(xs)) {
             pack(x, op.levels, dtype, view.input.c, &mut input);
             match &kernel {
@@ -92,19 +91,19 @@ pub fn forward(op: &LinearOp, x: &[f32], w: &[f32], quantized: Option<&Quantized
     y
 }
 
-/// Weights as the kernels take them.
-fn packed(quant: Quant, ints: &[i32], rows: usize, cols: usize) -> Tensor<'static> {
-    if !quant.is_bit() {
-        return Tensor::bits(rows, cols, quant, |r, c| ints[r * cols + c]);
+/// Latent weights as the kernels take them, and the scale of each filter.
+fn packed(weights: Weights, quant: Quant, w: &[f32], rows: usize) -> (Tensor<'static>, Vec<f32>) {
+    let cols = w.len() / rows;
+    if let Weights::Sign(_) = weights {
+        // The usual case, without integers in between.
+        let words = bits::words(cols);
+        let mut all = vec![0u64; rows * words];
+        let filters = all.par_chunks_exact_mut(words).zip(w.par_chunks_exact(cols));
+        filters.for_each(|(row, filter)| bits::pack_signs(filter, row));
+        return (Tensor { rows, cols, data: Data::Bits(quant, Cow::Owned(all)) }, vec![1.0; rows]);
     }
-    let words = bits::words(cols);
-    let mut all = vec![0u64; rows * words];
-    for (row, ints) in all.chunks_exact_mut(words).zip(ints.chunks_exact(cols)) {
-        for (word, ints) in row.iter_mut().zip(ints.chunks(64)) {
-            *word = ints.iter().enumerate().fold(0, |w, (i, v)| w | u64::from(*v > 0) << i);
-        }
-    }
-    Tensor { rows, cols, data: Data::Bits(quant, Cow::Owned(all)) }
+    let (ints, scales) = quantize_weights(weights, w, rows).expect("has integers");
+    (Tensor::bits(rows, cols, quant, |r, c| ints[r * cols + c]), scales)
 }
 
 /// Writes numbers in the format of the kernels: pixels of `c` channels each. What `x` lacks of a last task stays as it is.
@@ -113,9 +112,9 @@ fn pack(x: &[f32], levels: Option<(Quant, f32)>, dtype: DType, c: usize, out: &m
         DType::F32 => out.as_f32_mut()[..x.len()].copy_from_slice(x),
         DType::U8 => {
             // Bytes are their own integers: the input of a network.
-            let bytes = x.chunks(8).map(|x| {
-                x.iter().enumerate().fold(0u64, |w, (i, v)| w | u64::from(*v as u8) << (8 * i))
-            });
+            let bytes = x
+                .chunks(8)
+                .map(|x| x.iter().enumerate().fold(0u64, |w, (i, v)| w | u64::from(*v as u8) << (8 * i)));
             out.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = bytes);
         }
         DType::Bits(quant) if quant.is_bit() => {
