@@ -121,8 +121,9 @@ impl<C: CheckpointStrategy> Host for Autodiff<Flex, C> {
 
 /// Runs an op on tensors of the CPU backend.
 pub fn apply(op: impl HostOp + 'static, x: Tensor<4>, others: &[&Tensor<4>]) -> Tensor<4> {
-    // What the op lacks repeats its input, cut off the graph so that no gradient is asked for.
-    let other = |i: usize| others.get(i).map_or_else(|| x.clone().detach(), |t| (*t).clone());
+    // What the op lacks repeats its input, taken off the graph so that no gradient is asked for.
+    let off = |x: &Tensor<4>| if x.is_autodiff() { x.clone().inner().autodiff() } else { x.clone() };
+    let other = |i: usize| others.get(i).map_or_else(|| off(&x), |t| (*t).clone());
     let [a, b] = [other(0), other(1)];
     let [x, a, b] = [x, a, b].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as Host>::host(x, a, b, Arc::new(op)))

@@ -111,10 +111,11 @@ fn pack(x: &[f32], levels: Option<(Quant, f32)>, dtype: DType, c: usize, out: &m
     match dtype {
         DType::F32 => out.as_f32_mut()[..x.len()].copy_from_slice(x),
         DType::U8 => {
-            // Bytes are their own integers: the input of a network.
+            let scale = levels.map_or(1.0, |(_, scale)| scale);
+            let byte = |v: f32| (v / scale).round_ties_even() as u8;
             let bytes = x
                 .chunks(8)
-                .map(|x| x.iter().enumerate().fold(0u64, |w, (i, v)| w | u64::from(*v as u8) << (8 * i)));
+                .map(|x| x.iter().enumerate().fold(0u64, |w, (i, v)| w | u64::from(byte(*v)) << (8 * i)));
             out.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = bytes);
         }
         DType::Bits(quant) if quant.is_bit() => {
