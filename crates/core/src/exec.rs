@@ -86,6 +86,8 @@ enum Prepared {
     Threshold { quant: Quant, thresholds: Numbers, flips: Vec<u64> },
     Quantize(ops::Quantize),
     Decode,
+    /// The bits of a table of floats or integers.
+    Lookup(Vec<u32>),
     BConv(ops::bconv2d::Prepared),
     Conv(ops::conv2d::Prepared),
     BPool { pool: ops::BPool2d, minimum: Vec<u64> },
@@ -135,6 +137,7 @@ impl Prepared {
             }
             Op::Quantize(q) => Prepared::Quantize(*q),
             Op::Decode => Prepared::Decode,
+            Op::Lookup => Prepared::Lookup(p.weight.as_ref().map_or_else(Vec::new, words)),
             Op::BConv2d(c) => Prepared::BConv(ops::bconv2d::Prepared::new(*c, x, out, p, kernels)),
             Op::BDense(d) => {
                 let conv = d.as_conv(x.shape);
@@ -287,7 +290,7 @@ impl Executor {
 /// About how long a node takes on one thread: from its products at a rate that is usual for the kernels, and from
 /// the bytes of its values. It only has to tell layers that are worth cutting from those that are not.
 fn estimate_ns(node: &Node<'_>, x: ValueType, out: ValueType, kernels: &Kernels) -> u64 {
-    let weight = node.params.weight.as_ref();
+    let weight = node.params.weight.as_ref().filter(|_| node.op != Op::Lookup);
     let products = weight.map_or(0, |w| out.shape.pixels() as u64 * (w.rows * w.cols) as u64);
     let lanes = kernels.bgemm.nr as u64;
     let products_ns = match (weight.and_then(|w| w.as_bits()), x.dtype.quant()) {
@@ -340,6 +343,14 @@ fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
 fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
     let t = thresholds.to_f32();
     (0..t.len()).map(|i| t[i % thresholds.rows * thresholds.cols + i / thresholds.rows]).collect()
+}
+
+/// The bits of floats or integers.
+fn words(table: &Tensor<'_>) -> Vec<u32> {
+    match table.as_i32() {
+        Some(t) => bytemuck::cast_slice(t).to_vec(),
+        None => table.to_f32().into_iter().map(f32::to_bits).collect(),
+    }
 }
 
 fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {
@@ -448,6 +459,7 @@ impl Step {
             | Prepared::Threshold { .. }
             | Prepared::Quantize(_)
             | Prepared::Decode
+            | Prepared::Lookup(_)
             | Prepared::Affine { .. }
             | Prepared::Activation(_)
             | Prepared::Prelu(_) => {
@@ -537,6 +549,17 @@ impl Step {
                     DType::U8 => ops::decode::run(view::<u8>(x, n), f32::from, out),
                     DType::I8 => ops::decode::run(view::<i8>(x, n), f32::from, out),
                     _ => ops::decode::run(view::<i32>(x, n), |v| v as f32, out),
+                }
+            }
+            (Prepared::Lookup(table), dtype) => {
+                let out: &mut [u32] = view_mut(out, n);
+                match dtype {
+                    DType::Bits(q) => {
+                        let level = |v: i32| ((v - q.min()) / q.step()) as usize;
+                        ops::decode::run_bits(q, ty.shape, x, out, |v| table[level(v)]);
+                    }
+                    DType::I8 => ops::lookup::run(view::<u8>(x, n), |v| v ^ 0x80, table, out),
+                    _ => ops::lookup::run(view::<u8>(x, n), |v| v, table, out),
                 }
             }
             (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
