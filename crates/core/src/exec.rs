@@ -7,7 +7,7 @@ mod layout;
 
 use crate::bits;
 use crate::kernels::{Kernels, Pass};
-use crate::model::{Error, Model, Node, Tensor};
+use crate::model::{Data, Error, Model, Node, Tensor};
 use crate::ops::{self, Elementwise, Op, PoolKind};
 use crate::team::{self, Cut, MAX_PARTS, Piece, Team};
 use crate::types::{DType, Quant, Shape, ValueType};
@@ -83,16 +83,27 @@ enum Numbers {
 #[allow(clippy::large_enum_variant)]
 enum Prepared {
     Sign(ops::Sign),
-    Threshold { quant: Quant, thresholds: Numbers, flips: Vec<u64> },
+    Threshold {
+        quant: Quant,
+        thresholds: Numbers,
+        flips: Vec<u64>,
+    },
     Quantize(ops::Quantize),
     Decode,
-    /// The bits of a table of floats or integers.
+    /// See [`by_code`].
     Lookup(Vec<u32>),
     BConv(ops::bconv2d::Prepared),
     Conv(ops::conv2d::Prepared),
-    BPool { pool: ops::BPool2d, minimum: Vec<u64> },
+    BPool {
+        pool: ops::BPool2d,
+        minimum: Vec<u64>,
+    },
     Pool(ops::Pool2d),
-    Affine { center: Vec<f32>, scale: Vec<f32>, bias: Vec<f32> },
+    Affine {
+        center: Vec<f32>,
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+    },
     Activation(ops::Activation),
     Prelu(Vec<f32>),
     Elementwise(Elementwise),
@@ -137,7 +148,10 @@ impl Prepared {
             }
             Op::Quantize(q) => Prepared::Quantize(*q),
             Op::Decode => Prepared::Decode,
-            Op::Lookup => Prepared::Lookup(p.weight.as_ref().map_or_else(Vec::new, words)),
+            Op::Lookup => {
+                let table = p.weight.as_ref().zip(x.dtype.quant());
+                Prepared::Lookup(table.map_or_else(Vec::new, |(t, q)| by_code(t, q)))
+            }
             Op::BConv2d(c) => Prepared::BConv(ops::bconv2d::Prepared::new(*c, x, out, p, kernels)),
             Op::BDense(d) => {
                 let conv = d.as_conv(x.shape);
@@ -345,12 +359,18 @@ fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
     (0..t.len()).map(|i| t[i % thresholds.rows * thresholds.cols + i / thresholds.rows]).collect()
 }
 
-/// The bits of floats or integers.
-fn words(table: &Tensor<'_>) -> Vec<u32> {
-    match table.as_i32() {
-        Some(t) => bytemuck::cast_slice(t).to_vec(),
-        None => table.to_f32().into_iter().map(f32::to_bits).collect(),
+/// The bits of a table of floats or integers, by the codes of the levels of `quant`.
+fn by_code(table: &Tensor<'_>, quant: Quant) -> Vec<u32> {
+    let bits: &[u32] = match &table.data {
+        Data::I32(t) => bytemuck::cast_slice(t),
+        Data::F32(t) => bytemuck::cast_slice(t),
+        Data::Bits(..) => &[],
+    };
+    let mut all = alloc::vec![0; 1 << quant.planes()];
+    for (level, number) in bits.iter().enumerate() {
+        all[quant.code_of_level(level) as usize] = *number;
     }
+    all
 }
 
 fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {
@@ -552,15 +572,7 @@ impl Step {
                 }
             }
             (Prepared::Lookup(table), dtype) => {
-                let out: &mut [u32] = view_mut(out, n);
-                match dtype {
-                    DType::Bits(q) => {
-                        let level = |v: i32| ((v - q.min()) / q.step()) as usize;
-                        ops::decode::run_bits(q, ty.shape, x, out, |v| table[level(v)]);
-                    }
-                    DType::I8 => ops::lookup::run(view::<u8>(x, n), |v| v ^ 0x80, table, out),
-                    _ => ops::lookup::run(view::<u8>(x, n), |v| v, table, out),
-                }
+                ops::lookup::run(dtype, ty.shape, x, table, view_mut(out, n));
             }
             (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
                 ops::bpool2d::run(pool, q, ty.shape, to, x, minimum, out);

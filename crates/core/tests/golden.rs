@@ -374,7 +374,8 @@ fn second_operands_are_repeated() {
 
 #[test]
 fn lookup_takes_the_place_of_a_level_in_its_table() {
-    let ints = Params { weight: Some(Tensor::i32_matrix(1, 4, vec![7, -9, 1 << 30, 0])), ..Params::default() };
+    let ints =
+        Params { weight: Some(Tensor::i32_matrix(1, 4, vec![7, -9, 1 << 30, 0])), ..Params::default() };
     let two = map(1, 1, 4, DType::Bits(Quant::new(2, Encoding::Bipolar)));
     let got = run(Op::Lookup, two, Values::Int(vec![-3, 3, 1, -1]), ints);
     assert_eq!(got, Values::Int(vec![7, 0, 1 << 30, -9]));

@@ -4,11 +4,26 @@
 //! `i32`. It holds functions of codes that neither rise nor fall evenly, and the terms of fixed-point sums, which need
 //! more bits than a float has. Source: the tables of 8-bit activations in TensorFlow Lite.
 
-/// One image of bytes; `level` makes a place in the table of each. Elements are the bits of floats or integers.
-#[inline(always)]
-pub fn run<X: Copy>(x: &[X], level: impl Fn(X) -> u8, table: &[u32], out: &mut [u32]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = table[usize::from(level(*x))];
+use crate::bits;
+use crate::types::{DType, Shape};
+
+/// One image. The table is in the order of stored codes, not of levels; its elements are the bits of floats or integers.
+/// Compiled once: no instruction set has tables of this length.
+#[inline(never)]
+pub fn run(dtype: DType, shape: Shape, x: &[u64], table: &[u32], out: &mut [u32]) {
+    let DType::Bits(quant) = dtype else {
+        let bytes: &[u8] = bytemuck::cast_slice(x);
+        for (o, x) in out.iter_mut().zip(bytes) {
+            *o = table[usize::from(*x)];
+        }
+        return;
+    };
+    let words = bits::words(shape.c);
+    for (pixel, out) in x.chunks_exact(words * quant.planes()).zip(out.chunks_exact_mut(shape.c)) {
+        for (c, o) in out.iter_mut().enumerate() {
+            let planes = pixel[c / 64..].iter().step_by(words).rev();
+            *o = table[planes.fold(0, |code, word| code << 1 | (word >> (c % 64) & 1) as usize)];
+        }
     }
 }
 
@@ -26,13 +41,11 @@ mod with_alloc {
 
     /// Type of the output.
     pub fn infer(x: ValueType, params: &Params<Tensor<'_>>) -> Result<ValueType, Error> {
-        let Some(quant) = x.dtype.quant() else {
-            return Err(Error(format!("needs bits or bytes as input, not {}", x.dtype)));
-        };
-        match &params.weight {
-            Some(t) if matches!(t.dtype(), DType::Bits(_)) => Err("needs a table of f32 or i32".into()),
-            Some(t) if (t.rows, t.cols) == (1, quant.levels()) => Ok(ValueType::new(x.shape, t.dtype())),
-            _ => Err(Error(format!("needs a table of 1 x {}", quant.levels()))),
+        match (x.dtype.quant(), &params.weight) {
+            (Some(q), Some(t)) if (t.rows, t.cols) == (1, q.levels()) && t.as_bits().is_none() => {
+                Ok(ValueType::new(x.shape, t.dtype()))
+            }
+            _ => Err("needs integers of few levels and a row of as many numbers".into()),
         }
     }
 
@@ -63,6 +76,10 @@ mod with_alloc {
             case.params.weight = Some(table);
             case
         };
-        packed.chain([DType::U8, DType::I8, DType::U8, DType::U8, DType::I8]).enumerate().map(&mut case).collect()
+        packed
+            .chain([DType::U8, DType::I8, DType::U8, DType::U8, DType::I8])
+            .enumerate()
+            .map(&mut case)
+            .collect()
     }
 }

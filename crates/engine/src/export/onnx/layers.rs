@@ -27,6 +27,10 @@ pub fn layer(
         Op::Quantize(q) => (levels::quantize(b, name, x.id, q), integers),
         // Integers are floats of the same value already.
         Op::Decode => (x.id, 0),
+        Op::Lookup => {
+            let table = p.weight.as_ref().ok_or("has no table")?;
+            levels::lookup(b, name, x, table)?
+        }
         Op::BConv2d(c) => {
             let BConv2d { window, groups, pad_value, .. } = *c;
             let product = Product::Conv { window, groups, pad_value: pad_value as f32 };

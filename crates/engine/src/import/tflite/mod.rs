@@ -6,6 +6,8 @@
 //! and comes out of the network are the codes themselves, as in the source.
 
 mod blocks;
+mod codes;
+mod fixed;
 mod flatbuffer;
 mod flexbuffer;
 mod layers;

@@ -1,0 +1,325 @@
+//! Ops from codes of 8 bits to codes of 8 bits, in the integers of the built-in kernels of TensorFlow Lite: each result is
+//! the code that those kernels put out on a processor with vectors of 128 bits.
+//!
+//! An accumulator becomes a code by a fixed-point product ([`fixed`](super::fixed)) that rises, so each code begins at
+//! one accumulator, which is all that the graph keeps.
+
+use super::fixed::{Halves, Multiplier, first};
+use super::layers::{self, window};
+use super::network::{Kind, Live, Network, Node, Value, codes, single};
+use super::schema::Format;
+use crate::error::Result;
+use crate::import::array::{Array, Elements};
+use crate::import::lower::unary::Unary;
+use crate::import::lower::{Binary, Channels, CodeRange, Pool, Var};
+use onebit_core::ops::PoolKind;
+
+/// Bits that the terms of a sum are shifted to the left by.
+const LIFT: i32 = 20;
+/// Channels that a vector of the depthwise kernels holds; what is left over is computed one by one.
+const LANES: usize = 8;
+
+/// What an op makes of codes, or `None` where it has to be computed in real numbers.
+pub fn translate(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Value>> {
+    let Some(out) = Target::of(network, node)? else { return Ok(None) };
+    match node.op.name.as_ref() {
+        "CONV_2D" | "DEPTHWISE_CONV_2D" | "FULLY_CONNECTED" | "TRANSPOSE_CONV" => {
+            product(network, node, &out)
+        }
+        "ADD" | "SUB" => sum(network, node, &out),
+        "MUL" => times(network, node, &out),
+        "AVERAGE_POOL_2D" => average(network, node, &out),
+        "MEAN" | "SUM" => reduced(network, node, &out),
+        _ => one(network, node, &out),
+    }
+}
+
+/// The codes that an op puts out.
+struct Target {
+    range: CodeRange,
+    scale: f32,
+    zero: i32,
+}
+
+impl Target {
+    fn of(network: &Network<'_>, node: &Node<'_>) -> Result<Option<Self>> {
+        let &[index] = node.op.outputs.as_slice() else { return Ok(None) };
+        let tensor = network.model.tensor(index)?;
+        let Some((lowest, highest)) = codes(&tensor)? else { return Ok(None) };
+        let (scale, zero) = single(&tensor)?;
+        Ok(Some(Target { range: (lowest as i32, highest as i32), scale, zero: zero as i32 }))
+    }
+    /// The code of a real number, as the ends of activations are rounded.
+    fn code(&self, real: f32) -> i32 {
+        self.zero.saturating_add((real / self.scale).round() as i32)
+    }
+    /// The codes that an activation leaves, or `None` where it does more than clamp.
+    fn activated(&self, code: u8) -> Option<CodeRange> {
+        let (low, high) = match code {
+            0 => return Some(self.range),
+            1 => (self.zero, i32::MAX),
+            2 => (self.code(-1.0), self.code(1.0)),
+            3 => (self.zero, self.code(6.0)),
+            _ => return None,
+        };
+        let range = (self.range.0.max(low), self.range.1.min(high));
+        (range.0 <= range.1).then_some(range)
+    }
+}
+
+/// Codes that an op reads.
+struct Source {
+    live: Live,
+    scale: f32,
+    zero: i32,
+}
+
+impl Source {
+    /// Input `i`, if it is codes that are known when the network runs.
+    fn of(network: &Network<'_>, node: &Node<'_>, i: usize) -> Result<Option<Self>> {
+        let Some(index) = node.optional(i) else { return Ok(None) };
+        match network.values.get(&index) {
+            Some(Value::Live(live)) if live.kind == Kind::Codes => {
+                let (scale, zero) = single(&network.model.tensor(index)?)?;
+                Ok(Some(Source { live: live.clone(), scale, zero: zero as i32 }))
+            }
+            _ => Ok(None),
+        }
+    }
+    /// The integers that the codes stand for.
+    fn integers(&self, network: &mut Network<'_>, node: &Node<'_>) -> Result<Live> {
+        let var = network.lowerer.unary(&node.name, self.live.var.clone(), Unary::Sub(self.zero as f32))?;
+        Ok(Live { kind: Kind::Real, ..self.live.with(var) })
+    }
+}
+
+/// The result of an op, as codes.
+fn coded(live: &Live, var: Var) -> Option<Value> {
+    Some(Value::Live(Live { kind: Kind::Codes, ..live.with(var) }))
+}
+
+/// Where a condition begins to hold, of numbers that lie `below` those that it is about.
+fn edge(below: i64, holds: impl Fn(i64) -> bool) -> f32 {
+    match first(holds) {
+        // The smallest integer: it always holds.
+        Some(n) if n <= i64::from(i32::MIN) => f32::MIN,
+        Some(n) => (n - below) as f32,
+        None => f32::MAX,
+    }
+}
+
+/// Convolutions and dense layers: an accumulator with its bias, times the scales of both sides over that of the output.
+fn product(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let name = node.op.name.as_ref();
+    let (data, bias, activation) = match name {
+        "TRANSPOSE_CONV" => (2, 3, 3),
+        "DEPTHWISE_CONV_2D" => (0, 2, 4),
+        "FULLY_CONNECTED" => (0, 2, 0),
+        _ => (0, 2, 3),
+    };
+    let range = out.activated(node.op.options.choice(activation)?);
+    let (Some(x), Some(range), Some(index)) = (Source::of(network, node, data)?, range, node.optional(1))
+    else {
+        return Ok(None);
+    };
+    let tensor = network.model.tensor(index)?;
+    let (Format::Int(1) | Format::U8, Some(weights)) = (tensor.format, tensor.quantization) else {
+        return Ok(None);
+    };
+    let Value::Constant(array) = network.stored(node, 1)? else { return Ok(None) };
+    let axis = if name == "DEPTHWISE_CONV_2D" { array.shape.len().saturating_sub(1) } else { 0 };
+    let (rows, scales) = (array.shape.get(axis).copied().unwrap_or(0), weights.len());
+    let (Some(integers), true) = (array.to_i64(), rows > 0 && (scales == 1 || scales == rows)) else {
+        return Ok(None);
+    };
+    let mut multipliers = Vec::with_capacity(rows);
+    let mut zero = 0;
+    for i in 0..rows {
+        let Some((scale, point)) = weights.at(i.min(scales - 1)) else { return Ok(None) };
+        if point != 0 && scales > 1 {
+            return Ok(None);
+        }
+        zero = i64::from(point);
+        // Dense layers with one scale multiply in single precision.
+        let both = match name {
+            "FULLY_CONNECTED" if scales == 1 => f64::from(x.scale * scale),
+            _ => f64::from(x.scale) * f64::from(scale),
+        };
+        multipliers.push(Multiplier::new(both / f64::from(out.scale)));
+    }
+    let bias = match node.optional(bias) {
+        Some(_) => match network.stored(node, bias)? {
+            Value::Constant(bias) => bias.to_i64().filter(|bias| bias.len() == rows),
+            Value::Live(_) => None,
+        },
+        None => Some(vec![0; rows]),
+    };
+    let Some(bias) = bias else { return Ok(None) };
+    let values = integers.iter().map(|v| (v - zero) as f32).collect();
+    let filter = Array::new(array.shape, Elements::F32(values))?;
+    let live = x.integers(network, node)?;
+    let sums = match name {
+        "CONV_2D" => layers::convolved(network, node, &live, &filter, None)?,
+        "DEPTHWISE_CONV_2D" => layers::by_channel(network, node, &live, &filter, None)?,
+        "FULLY_CONNECTED" => layers::multiplied(network, node, live, &filter, None)?,
+        _ => layers::upsampled(network, node, &live, &filter, None)?,
+    };
+    let halves = |c: usize| match name {
+        "TRANSPOSE_CONV" => Halves::Away,
+        "DEPTHWISE_CONV_2D" if c >= rows / LANES * LANES => Halves::Away,
+        _ => Halves::Up,
+    };
+    let edge = |c: usize, code: i32| {
+        let (c, above) = (c.min(rows - 1), i64::from(code - out.zero));
+        edge(bias[c], |n| multipliers[c].times(n, halves(c)) >= above)
+    };
+    let var = network.lowerer.stepped(&node.name, sums.var.clone(), range, edge)?;
+    Ok(coded(&sums, var))
+}
+
+/// `a + b` or `a - b`: both on a finer scale, added, and brought to the scale of the output.
+fn sum(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let range = out.activated(node.op.options.choice(0)?);
+    let sides = (Source::of(network, node, 0)?, Source::of(network, node, 1)?, range);
+    let (Some(a), Some(b), Some(range)) = sides else { return Ok(None) };
+    let twice = f64::from(2.0 * a.scale.max(b.scale));
+    let whole = Multiplier::new(twice / f64::from((1u32 << LIFT) as f32 * out.scale));
+    let subtracts = node.op.name == "SUB";
+    let term = |x: &Source, minus: bool| {
+        let (multiplier, zero) = (Multiplier::new(f64::from(x.scale) / twice), x.zero);
+        move |code: i32| {
+            let n = i64::from(code - zero);
+            // Sums are computed in vectors, differences one by one.
+            let term = match subtracts {
+                false => multiplier.lifted(n, LIFT),
+                true => multiplier.times(n << LIFT, Halves::Away),
+            };
+            (if minus { -term } else { term }) as i32
+        }
+    };
+    let edge = |code: i32| {
+        let reached = first(|n| whole.times(n, Halves::Away) >= i64::from(code - out.zero));
+        reached.map_or(i32::MAX, |n| n as i32)
+    };
+    let terms: [&dyn Fn(i32) -> i32; 2] = [&term(&a, false), &term(&b, subtracts)];
+    let vars = [a.live.var.clone(), b.live.var.clone()];
+    let var = network.lowerer.sum_of_codes(&node.name, vars, terms, range, edge)?;
+    Ok(var.and_then(|var| coded(&Live { batch: a.live.batch || b.live.batch, ..a.live.clone() }, var)))
+}
+
+/// `a * b`.
+fn times(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let range = out.activated(node.op.options.choice(0)?);
+    let sides = (Source::of(network, node, 0)?, Source::of(network, node, 1)?, range);
+    let (Some(a), Some(b), Some(range)) = sides else { return Ok(None) };
+    let multiplier = Multiplier::new(f64::from(a.scale * b.scale / out.scale));
+    let (first, second) = (a.integers(network, node)?, b.integers(network, node)?);
+    let product = network.lowerer.binary(&node.name, Binary::Mul, first.var, second.var)?;
+    let var =
+        fixed(network, node, product, range, 0, |n| multiplier.times(n, Halves::Away) + i64::from(out.zero))?;
+    Ok(coded(&Live { batch: a.live.batch || b.live.batch, ..a.live.clone() }, var))
+}
+
+/// Codes of integers that are `below` the argument of `f`, which rises and is the same for all channels.
+fn fixed(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    x: Var,
+    range: CodeRange,
+    below: i64,
+    f: impl Fn(i64) -> i64,
+) -> Result<Var> {
+    let all: Vec<f32> = (range.0..=range.1).map(|code| edge(below, |n| f(n) >= i64::from(code))).collect();
+    let of = |_, code: i32| all.get((code - range.0) as usize).copied().unwrap_or(f32::MAX);
+    network.lowerer.stepped(&node.name, x, range, of)
+}
+
+/// The average of codes, halves away from 0.
+fn average(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let o = &node.op.options;
+    let (stride, kernel) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(4, 0)?, o.int(3, 0)?]);
+    let (Some(x), Some(range)) = (Source::of(network, node, 0)?, out.activated(o.choice(5)?)) else {
+        return Ok(None);
+    };
+    let window = window(node, &x.live, kernel, stride, [1, 1], o.choice(0)?)?;
+    let pool = Pool { kind: PoolKind::Average, window: Some(window), count_pad: false };
+    let mean = network.lowerer.pool(&node.name, x.live.var.clone(), Channels::Last, pool)?;
+    let edge = |_, code: i32| match code as f32 - 0.5 {
+        above if code > 0 => above,
+        below => below.next_up(),
+    };
+    let var = network.lowerer.stepped(&node.name, mean, range, edge)?;
+    Ok(coded(&x.live, var))
+}
+
+/// Averages and sums over axes.
+fn reduced(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let Some(x) = Source::of(network, node, 0)? else { return Ok(None) };
+    let keep = node.op.options.flag(0)?;
+    let rank = x.live.shape().len();
+    let (axes, batch) = layers::axes(network, node, &x.live, keep)?;
+    let elements: usize = axes.iter().map(|a| x.live.var.dims[*a]).product();
+    let Ok(n) = u32::try_from(elements) else { return Ok(None) };
+    let live = x.integers(network, node)?;
+    let sums = network.lowerer.sum(&node.name, live.var.clone(), &axes, keep)?;
+    let zeros = i64::from(n) * i64::from(x.zero);
+    let (zero, ratio) = (i64::from(out.zero), x.scale / out.scale);
+    let real = Multiplier::new(f64::from(x.scale) / f64::from(out.scale));
+    let var = match node.op.name.as_ref() {
+        "SUM" => {
+            let offset = -(x.zero as f32) * ratio * n as f32;
+            let f = |n: i64| (n as f32 * ratio + offset).round() as i64 + zero;
+            fixed(network, node, sums, out.range, zeros, f)?
+        }
+        // Over rows and columns of a map that keeps its axes: codes are added, and the zero points are rounded apart.
+        _ if keep && rank == 4 && live.batch && matches!(axes.as_slice(), [0, 1] | [1, 0]) => {
+            let multiplier = Multiplier::new(f64::from(x.scale / (n as f32 * out.scale)));
+            let moved = zero - (x.zero as f32 * x.scale / out.scale).round() as i64;
+            fixed(network, node, sums, out.range, zeros, |n| multiplier.times(n, Halves::Away) + moved)?
+        }
+        _ => {
+            let multiplier = real.divided(n);
+            fixed(network, node, sums, out.range, 0, |n| multiplier.times(n, Halves::Away) + zero)?
+        }
+    };
+    Ok(coded(&Live { batch, ..live }, var))
+}
+
+/// Functions of one code.
+fn one(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let Some(x) = Source::of(network, node, 0)? else { return Ok(None) };
+    let (zero, ratio) = (i64::from(out.zero), x.scale / out.scale);
+    let times = |real: f64| {
+        let (multiplier, from) = (Multiplier::new(real), x.zero);
+        move |code: i32| (multiplier.times(i64::from(code - from), Halves::Away) + zero) as i32
+    };
+    let range = |code: u8| out.activated(code).unwrap_or(out.range);
+    let real = |code: i32| x.scale * (code - x.zero) as f32;
+    let table = |f: fn(f64) -> f64| {
+        move |code: i32| (f(f64::from(real(code))) as f32 * (1.0 / out.scale)).round() as i32 + out.zero
+    };
+    let name = &node.name;
+    let var = x.live.var.clone();
+    let lowerer = &mut network.lowerer;
+    let var = match node.op.name.as_ref() {
+        "QUANTIZE" => {
+            lowerer.recoded(name, var, out.range, times(f64::from(x.scale) / f64::from(out.scale)))?
+        }
+        "RELU" => lowerer.recoded(name, var, range(1), times(f64::from(ratio)))?,
+        "RELU_N1_TO_1" => lowerer.recoded(name, var, range(2), times(f64::from(ratio)))?,
+        "RELU6" => lowerer.recoded(name, var, range(3), times(f64::from(ratio)))?,
+        "LEAKY_RELU" => {
+            let slope = node.op.options.float(0, 0.0)?;
+            if slope <= 0.0 {
+                return Ok(None);
+            }
+            let (above, below) = (times(f64::from(ratio)), times(f64::from(x.scale * slope / out.scale)));
+            let f = |code: i32| if code >= x.zero { above(code) } else { below(code) };
+            lowerer.recoded(name, var, out.range, f)?
+        }
+        "LOGISTIC" => lowerer.recoded(name, var, out.range, table(|x| 1.0 / (1.0 + (-x).exp())))?,
+        "TANH" => lowerer.recoded(name, var, out.range, table(f64::tanh))?,
+        _ => return Ok(None),
+    };
+    Ok(coded(&x.live, var))
+}
