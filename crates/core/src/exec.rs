@@ -7,7 +7,7 @@ mod layout;
 
 use crate::bits;
 use crate::kernels::{Kernels, Pass};
-use crate::model::{Data, Error, Model, Node, Tensor};
+use crate::model::{Error, Model, Node, Tensor};
 use crate::ops::{self, Elementwise, Op, PoolKind};
 use crate::team::{self, Cut, MAX_PARTS, Piece, Team};
 use crate::types::{DType, Quant, Shape, ValueType};
@@ -83,27 +83,15 @@ enum Numbers {
 #[allow(clippy::large_enum_variant)]
 enum Prepared {
     Sign(ops::Sign),
-    Threshold {
-        quant: Quant,
-        thresholds: Numbers,
-        flips: Vec<u64>,
-    },
+    Threshold { quant: Quant, thresholds: Numbers, flips: Vec<u64> },
     Quantize(ops::Quantize),
     Decode,
-    /// See [`by_code`].
-    Lookup(Vec<u32>),
+    Lookup(Vec<i32>),
     BConv(ops::bconv2d::Prepared),
     Conv(ops::conv2d::Prepared),
-    BPool {
-        pool: ops::BPool2d,
-        minimum: Vec<u64>,
-    },
+    BPool { pool: ops::BPool2d, minimum: Vec<u64> },
     Pool(ops::Pool2d),
-    Affine {
-        center: Vec<f32>,
-        scale: Vec<f32>,
-        bias: Vec<f32>,
-    },
+    Affine { center: Vec<f32>, scale: Vec<f32>, bias: Vec<f32> },
     Activation(ops::Activation),
     Prelu(Vec<f32>),
     Elementwise(Elementwise),
@@ -149,8 +137,8 @@ impl Prepared {
             Op::Quantize(q) => Prepared::Quantize(*q),
             Op::Decode => Prepared::Decode,
             Op::Lookup => {
-                let table = p.weight.as_ref().zip(x.dtype.quant());
-                Prepared::Lookup(table.map_or_else(Vec::new, |(t, q)| by_code(t, q)))
+                let table = p.weight.as_ref().and_then(Tensor::as_i32);
+                Prepared::Lookup(table.expect("checked by infer").to_vec())
             }
             Op::BConv2d(c) => Prepared::BConv(ops::bconv2d::Prepared::new(*c, x, out, p, kernels)),
             Op::BDense(d) => {
@@ -304,7 +292,7 @@ impl Executor {
 /// About how long a node takes on one thread: from its products at a rate that is usual for the kernels, and from
 /// the bytes of its values. It only has to tell layers that are worth cutting from those that are not.
 fn estimate_ns(node: &Node<'_>, x: ValueType, out: ValueType, kernels: &Kernels) -> u64 {
-    let weight = node.params.weight.as_ref().filter(|_| node.op != Op::Lookup);
+    let weight = node.params.weight.as_ref();
     let products = weight.map_or(0, |w| out.shape.pixels() as u64 * (w.rows * w.cols) as u64);
     let lanes = kernels.bgemm.nr as u64;
     let products_ns = match (weight.and_then(|w| w.as_bits()), x.dtype.quant()) {
@@ -357,20 +345,6 @@ fn plan(model: &Model<'_>) -> Result<Vec<usize>, Error> {
 fn steps_first(thresholds: &Tensor<'_>) -> Vec<f32> {
     let t = thresholds.to_f32();
     (0..t.len()).map(|i| t[i % thresholds.rows * thresholds.cols + i / thresholds.rows]).collect()
-}
-
-/// The bits of a table of floats or integers, by the codes of the levels of `quant`.
-fn by_code(table: &Tensor<'_>, quant: Quant) -> Vec<u32> {
-    let bits: &[u32] = match &table.data {
-        Data::I32(t) => bytemuck::cast_slice(t),
-        Data::F32(t) => bytemuck::cast_slice(t),
-        Data::Bits(..) => &[],
-    };
-    let mut all = alloc::vec![0; 1 << quant.planes()];
-    for (level, number) in bits.iter().enumerate() {
-        all[quant.code_of_level(level) as usize] = *number;
-    }
-    all
 }
 
 fn view<T: Pod>(words: &[u64], n: usize) -> &[T] {
@@ -571,9 +545,7 @@ impl Step {
                     _ => ops::decode::run(view::<i32>(x, n), |v| v as f32, out),
                 }
             }
-            (Prepared::Lookup(table), dtype) => {
-                ops::lookup::run(dtype, ty.shape, x, table, view_mut(out, n));
-            }
+            (Prepared::Lookup(table), _) => ops::lookup::run(ty, table, x, out),
             (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
                 ops::bpool2d::run(pool, q, ty.shape, to, x, minimum, out);
             }

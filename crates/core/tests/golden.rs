@@ -380,9 +380,9 @@ fn lookup_takes_the_place_of_a_level_in_its_table() {
     let got = run(Op::Lookup, two, Values::Int(vec![-3, 3, 1, -1]), ints);
     assert_eq!(got, Values::Int(vec![7, 0, 1 << 30, -9]));
 
-    let floats = Tensor::f32((0..256).map(|i| i as f32 / 2.0).collect());
-    let floats = Params { weight: Some(floats), ..Params::default() };
-    let bytes = map(1, 1, 3, DType::I8);
-    let got = run(Op::Lookup, bytes, Values::Int(vec![-128, 0, 127]), floats);
-    assert_eq!(got, Values::F32(vec![0.0, 64.0, 127.5]));
+    let bytes =
+        Params { weight: Some(Tensor::i32_matrix(1, 256, (1000..1256).collect())), ..Params::default() };
+    let signed = map(1, 1, 3, DType::Bits(Quant::new(8, Encoding::Signed)));
+    let got = run(Op::Lookup, signed, Values::Int(vec![-128, 0, 127]), bytes);
+    assert_eq!(got, Values::Int(vec![1000, 1128, 1255]));
 }

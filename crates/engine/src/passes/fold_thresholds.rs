@@ -25,7 +25,9 @@ pub fn run(graph: &mut Graph) -> Result<usize> {
             base = link.inputs[0];
         }
         chain.reverse();
-        if chain.is_empty() && matches!(graph.nodes[i].op, Op::Threshold(_)) {
+        // What is looked up has no accumulators to fold into.
+        let looked_up = graph.producer(base).is_some_and(|node| node.op == Op::Lookup);
+        if chain.is_empty() && (looked_up || matches!(graph.nodes[i].op, Op::Threshold(_))) {
             continue;
         }
         let base_type = graph.ty(base);

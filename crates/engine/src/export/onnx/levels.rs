@@ -2,7 +2,7 @@
 
 use super::builder::{Builder, Id};
 use super::proto::{Attribute, Elem};
-use super::{Carried, Dialect};
+use super::{Carried, Dialect, EXACT};
 use onebit_core::bits;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{Quantize, Rounding, Sign, Zero};
@@ -145,13 +145,11 @@ pub fn thresholds(
 /// When `x` is no integers of few levels.
 pub fn lookup(b: &mut Builder, layer: &str, x: Carried, table: &Tensor<'_>) -> Result<(Id, i64), String> {
     let quant = x.ty.dtype.quant().ok_or("reads no levels")?;
-    let bound = table.as_i32().map_or(0, |t| t.iter().map(|v| i64::from(*v).abs()).max().unwrap_or(0));
-    let elem = if bound > 1 << 24 { Elem::Double } else { Elem::Float };
-    let numbers_of = match table.as_i32() {
-        Some(t) => t.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>(),
-        None => table.to_f32().into_iter().map(f64::from).collect(),
-    };
-    let data = numbers(b, &format!("{layer}.table"), &[table.cols], numbers_of.into_iter(), elem);
+    let table = table.as_i32().ok_or("has no table of integers")?;
+    let bound = table.iter().map(|v| i64::from(*v).abs()).max().unwrap_or(0);
+    let elem = if bound > EXACT { Elem::Double } else { Elem::Float };
+    let data = table.iter().map(|v| f64::from(*v));
+    let data = numbers(b, &format!("{layer}.table"), &[table.len()], data, elem);
     let lowest = b.scalar(quant.min() as f32);
     let above = b.like(layer, "Sub", &[x.id, lowest], vec![]);
     let step = b.scalar(quant.step() as f32);

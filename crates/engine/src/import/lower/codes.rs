@@ -62,19 +62,38 @@ impl Lowerer {
         self.of_integers(like, value, 1.0, 0.0)
     }
 
-    /// What `table` makes of each level of `x`, whose levels are the same in all channels.
-    fn looked_up(&mut self, name: &str, x: &Var, table: impl Fn(&[f32]) -> Tensor<'static>) -> Result<usize> {
+    /// What `term` makes of each level of `x`, whose levels are the same in all channels.
+    fn looked_up(&mut self, name: &str, x: &Var, term: impl Fn(i32) -> i32) -> Result<usize> {
         let packed = match &x.form {
             Form::Levels(levels) => self.pack(levels)?,
             _ => None,
         };
-        match packed.as_ref().map(|p| (p.value(), p.table.as_slice())) {
-            Some((value, [row])) => {
-                let params = Params { weight: Some(table(row)), ..Params::default() };
-                self.add(name, Op::Lookup, &[value], params)
-            }
-            _ => Err(Error::layer(name, "reads codes that are no integers of at most 8 bits")),
-        }
+        let (Some(packed), Some(quant)) =
+            (&packed, packed.as_ref().and_then(|p| self.format(p.value()).quant()))
+        else {
+            return Err(Error::layer(name, "reads codes that are no integers of at most 8 bits"));
+        };
+        let row = &packed.table[0];
+        let value = match self.format(packed.value()) {
+            DType::Bits(_) => packed.value(),
+            // Bytes of the input.
+            _ => self.rounded(name, packed.value(), quant)?,
+        };
+        let table = Tensor::i32_matrix(1, row.len(), row.iter().map(|v| term(*v as i32)).collect());
+        self.add(name, Op::Lookup, &[value], Params { weight: Some(table), ..Params::default() })
+    }
+
+    /// Numbers that are integers of a format, in that format.
+    fn rounded(&mut self, name: &str, value: usize, quant: Quant) -> Result<usize> {
+        let quantize = Quantize {
+            scale: 1.0,
+            offset: 0.0,
+            rounding: Rounding::HalfEven,
+            output: DType::Bits(quant),
+            lowest: quant.min(),
+            highest: quant.max(),
+        };
+        self.add(name, Op::Quantize(quantize), &[value], Params::default())
     }
 
     /// Codes that a function makes of codes.
@@ -83,24 +102,19 @@ impl Lowerer {
     /// When `x` is no codes.
     pub fn recoded(&mut self, name: &str, x: Var, range: Range, f: impl Fn(i32) -> i32) -> Result<Var> {
         let x = self.unpadded(name, x)?;
-        let apply = |row: &[f32]| -> Vec<f32> {
-            row.iter().map(|v| f(*v as i32).clamp(range.0, range.1) as f32).collect()
-        };
+        let f = |code: i32| f(code).clamp(range.0, range.1);
         // Codes that are only moved stay what they are.
         if let Form::Levels(levels) = &x.form
             && let Some(packed) = self.pack(levels)?
             && let (value, [row]) = (packed.value(), packed.table.as_slice())
-            && let (Some(quant), row) = (self.format(value).quant(), apply(row))
+            && let row = row.iter().map(|v| f(*v as i32) as f32).collect::<Vec<f32>>()
+            && let Some(quant) = self.format(value).quant()
             && linear(quant, &row).is_some()
         {
             return Ok(Var { form: Form::Levels(Levels::packed(value, vec![row])), ..x });
         }
-        let value = self.looked_up(name, &x, |row| Tensor::f32(apply(row)))?;
-        let output = if range.0 < 0 { DType::I8 } else { DType::U8 };
-        let (lowest, highest) = range;
-        let quantize =
-            Quantize { scale: 1.0, offset: 0.0, rounding: Rounding::HalfEven, output, lowest, highest };
-        let value = self.add(name, Op::Quantize(quantize), &[value], Params::default())?;
+        let value = self.looked_up(name, &x, f)?;
+        let value = self.rounded(name, value, bytes(range))?;
         self.of_integers(&x, value, 1.0, 0.0)
     }
 
@@ -124,9 +138,7 @@ impl Lowerer {
         let b = self.arranged(name, b, &a.groups)?;
         let mut values = [0; 2];
         for ((value, x), term) in values.iter_mut().zip([&a, &b]).zip(terms) {
-            *value = self.looked_up(name, x, |row| {
-                Tensor::i32_matrix(1, row.len(), row.iter().map(|v| term(*v as i32)).collect())
-            })?;
+            *value = self.looked_up(name, x, term)?;
         }
         if self.shape(values[0]) != self.shape(values[1]) {
             return Ok(None);

@@ -16,8 +16,15 @@ use onebit_core::ops::PoolKind;
 
 /// Bits that the terms of a sum are shifted to the left by.
 const LIFT: i32 = 20;
-/// Channels that a vector of the depthwise kernels holds; what is left over is computed one by one.
+/// Channels that depthwise and transposed convolutions compute at a time, and averages. What is left over is computed one
+/// by one, where halves are rounded away from zero.
 const LANES: usize = 8;
+const AVERAGE_LANES: usize = 16;
+
+/// How channel `c` of `channels` is rounded by a kernel that computes `lanes` at a time.
+fn in_lanes(c: usize, channels: usize, lanes: usize) -> Halves {
+    if c < channels / lanes * lanes { Halves::Up } else { Halves::Away }
+}
 
 /// What an op makes of codes, or `None` where it has to be computed in real numbers.
 pub fn translate(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Value>> {
@@ -165,8 +172,7 @@ fn product(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<O
         _ => layers::upsampled(network, node, &live, &filter, None)?,
     };
     let halves = |c: usize| match name {
-        "TRANSPOSE_CONV" => Halves::Away,
-        "DEPTHWISE_CONV_2D" if c >= rows / LANES * LANES => Halves::Away,
+        "TRANSPOSE_CONV" | "DEPTHWISE_CONV_2D" => in_lanes(c, rows, LANES),
         _ => Halves::Up,
     };
     let edge = |c: usize, code: i32| {
@@ -275,7 +281,12 @@ fn reduced(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<O
         _ if keep && rank == 4 && live.batch && matches!(axes.as_slice(), [0, 1] | [1, 0]) => {
             let multiplier = Multiplier::new(f64::from(x.scale / (n as f32 * out.scale)));
             let moved = zero - (x.zero as f32 * x.scale / out.scale).round() as i64;
-            fixed(network, node, sums, out.range, zeros, |n| multiplier.times(n, Halves::Away) + moved)?
+            let channels = live.var.dims.last().copied().unwrap_or(1);
+            let edge = |c: usize, code: i32| {
+                let halves = in_lanes(c, channels, AVERAGE_LANES);
+                edge(zeros, |n| multiplier.times(n, halves) + moved >= i64::from(code))
+            };
+            network.lowerer.stepped(&node.name, sums, out.range, edge)?
         }
         _ => {
             let multiplier = real.divided(n);
