@@ -11,7 +11,7 @@ use super::schema::Format;
 use crate::error::Result;
 use crate::import::array::{Array, Elements};
 use crate::import::lower::unary::Unary;
-use crate::import::lower::{Binary, Channels, CodeRange, Pool, Var};
+use crate::import::lower::{Binary, Channels, CodeRange, Constant, Pool, Var};
 use onebit_core::ops::PoolKind;
 
 /// Bits that the terms of a sum are shifted to the left by.
@@ -35,6 +35,7 @@ pub fn translate(network: &mut Network<'_>, node: &Node<'_>) -> Result<Option<Va
         }
         "ADD" | "SUB" => sum(network, node, &out),
         "MUL" => times(network, node, &out),
+        "PRELU" => prelu(network, node, &out),
         "AVERAGE_POOL_2D" => average(network, node, &out),
         "MEAN" | "SUM" => reduced(network, node, &out),
         _ => one(network, node, &out),
@@ -183,47 +184,141 @@ fn product(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<O
     Ok(coded(&sums, var))
 }
 
-/// `a + b` or `a - b`: both on a finer scale, added, and brought to the scale of the output.
-fn sum(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
-    let range = out.activated(node.op.options.choice(0)?);
-    let sides = (Source::of(network, node, 0)?, Source::of(network, node, 1)?, range);
-    let (Some(a), Some(b), Some(range)) = sides else { return Ok(None) };
-    let twice = f64::from(2.0 * a.scale.max(b.scale));
-    let whole = Multiplier::new(twice / f64::from((1u32 << LIFT) as f32 * out.scale));
-    let subtracts = node.op.name == "SUB";
-    let term = |x: &Source, minus: bool| {
-        let (multiplier, zero) = (Multiplier::new(f64::from(x.scale) / twice), x.zero);
-        move |code: i32| {
-            let n = i64::from(code - zero);
-            // Sums are computed in vectors, differences one by one.
-            let term = match subtracts {
-                false => multiplier.lifted(n, LIFT),
-                true => multiplier.times(n << LIFT, Halves::Away),
-            };
-            (if minus { -term } else { term }) as i32
+/// The other side of an op of two values that reads one that is computed: constant integers with their scale.
+fn constant(network: &mut Network<'_>, node: &Node<'_>, i: usize) -> Result<Option<(Array, f32)>> {
+    let Some(index) = node.optional(i) else { return Ok(None) };
+    let tensor = network.model.tensor(index)?;
+    if !matches!(tensor.format, Format::Int(1) | Format::U8) || tensor.quantization.is_none() {
+        return Ok(None);
+    }
+    let (scale, zero) = single(&tensor)?;
+    let Value::Constant(array) = network.stored(node, i)? else { return Ok(None) };
+    let values = array.to_f32().into_iter().map(|v| v - zero).collect();
+    Ok(Some((Array::new(array.shape, Elements::F32(values))?, scale)))
+}
+
+/// How the terms of a sum are brought to a finer scale, and the sum to that of the output.
+struct Sum {
+    scales: [Multiplier; 2],
+    whole: Multiplier,
+    subtracts: bool,
+}
+
+impl Sum {
+    fn of(a: f32, b: f32, out: &Target, subtracts: bool) -> Self {
+        let twice = f64::from(2.0 * a.max(b));
+        let whole = Multiplier::new(twice / f64::from((1u32 << LIFT) as f32 * out.scale));
+        Sum { scales: [a, b].map(|s| Multiplier::new(f64::from(s) / twice)), whole, subtracts }
+    }
+    /// The term of integer `n` of side `i`. Sums are computed in vectors, differences one by one.
+    fn term(&self, i: usize, n: i64) -> i64 {
+        match (self.subtracts, i) {
+            (false, _) => self.scales[i].lifted(n, LIFT),
+            (true, 0) => self.scales[i].times(n << LIFT, Halves::Away),
+            (true, _) => -self.scales[i].times(n << LIFT, Halves::Away),
         }
+    }
+    /// Whether a sum makes at least `above`, which is a code less the zero point.
+    fn reaches(&self, sum: i64, above: i32) -> bool {
+        self.whole.times(sum, Halves::Away) >= i64::from(above)
+    }
+}
+
+/// `a + b` or `a - b`.
+fn sum(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let Some(range) = out.activated(node.op.options.choice(0)?) else { return Ok(None) };
+    let subtracts = node.op.name == "SUB";
+    let (a, b) = match (Source::of(network, node, 0)?, Source::of(network, node, 1)?) {
+        (Some(a), Some(b)) => (a, b),
+        (Some(a), None) => return shifted(network, node, out, range, &a, 0),
+        (None, Some(b)) if !subtracts => return shifted(network, node, out, range, &b, 1),
+        _ => return Ok(None),
     };
-    let edge = |code: i32| {
-        let reached = first(|n| whole.times(n, Halves::Away) >= i64::from(code - out.zero));
-        reached.map_or(i32::MAX, |n| n as i32)
-    };
-    let terms: [&dyn Fn(i32) -> i32; 2] = [&term(&a, false), &term(&b, subtracts)];
+    let sum = Sum::of(a.scale, b.scale, out, subtracts);
+    let edge = |code: i32| first(|n| sum.reaches(n, code - out.zero)).map_or(i32::MAX, |n| n as i32);
+    let terms: [&dyn Fn(i32) -> i32; 2] = [&|code| sum.term(0, i64::from(code - a.zero)) as i32, &|code| {
+        sum.term(1, i64::from(code - b.zero)) as i32
+    }];
     let vars = [a.live.var.clone(), b.live.var.clone()];
     let var = network.lowerer.sum_of_codes(&node.name, vars, terms, range, edge)?;
     Ok(var.and_then(|var| coded(&Live { batch: a.live.batch || b.live.batch, ..a.live.clone() }, var)))
 }
 
+/// [`sum`] of side `i` and a constant.
+fn shifted(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    out: &Target,
+    range: CodeRange,
+    x: &Source,
+    i: usize,
+) -> Result<Option<Value>> {
+    let Some((array, scale)) = constant(network, node, 1 - i)? else { return Ok(None) };
+    let scales = if i == 0 { [x.scale, scale] } else { [scale, x.scale] };
+    let sum = Sum::of(scales[0], scales[1], out, node.op.name == "SUB");
+    let live = x.integers(network, node)?;
+    let others = match network.lowerer.spread(&node.name, &live.var, &array)? {
+        Constant::Uniform(one) => vec![one],
+        Constant::Channels(all) => all,
+        Constant::Elements(_) => return Ok(None),
+    };
+    let edge = |c: usize, code: i32| {
+        let other = sum.term(1 - i, others.get(c).unwrap_or(&others[0]).round() as i64);
+        edge(0, |n| sum.reaches(sum.term(i, n.clamp(-256, 256)) + other, code - out.zero))
+    };
+    let var = network.lowerer.stepped(&node.name, live.var.clone(), range, edge)?;
+    Ok(coded(&live, var))
+}
+
 /// `a * b`.
 fn times(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
-    let range = out.activated(node.op.options.choice(0)?);
-    let sides = (Source::of(network, node, 0)?, Source::of(network, node, 1)?, range);
-    let (Some(a), Some(b), Some(range)) = sides else { return Ok(None) };
-    let multiplier = Multiplier::new(f64::from(a.scale * b.scale / out.scale));
-    let (first, second) = (a.integers(network, node)?, b.integers(network, node)?);
-    let product = network.lowerer.binary(&node.name, Binary::Mul, first.var, second.var)?;
-    let var =
-        fixed(network, node, product, range, 0, |n| multiplier.times(n, Halves::Away) + i64::from(out.zero))?;
-    Ok(coded(&Live { batch: a.live.batch || b.live.batch, ..a.live.clone() }, var))
+    let Some(range) = out.activated(node.op.options.choice(0)?) else { return Ok(None) };
+    let (live, product, scale) = match (Source::of(network, node, 0)?, Source::of(network, node, 1)?) {
+        (Some(a), Some(b)) => {
+            let (first, second) = (a.integers(network, node)?, b.integers(network, node)?);
+            let product = network.lowerer.binary(&node.name, Binary::Mul, first.var, second.var)?;
+            (Live { batch: a.live.batch || b.live.batch, ..a.live }, product, a.scale * b.scale)
+        }
+        (Some(x), None) | (None, Some(x)) => {
+            let other = if matches!(network.stored(node, 0)?, Value::Live(_)) { 1 } else { 0 };
+            let Some((array, scale)) = constant(network, node, other)? else { return Ok(None) };
+            let live = x.integers(network, node)?;
+            let var = network.lowerer.floats(&node.name, live.var.clone())?;
+            let product = network.lowerer.with_constant(&node.name, Binary::Mul, var, &array, false)?;
+            (live, product, x.scale * scale)
+        }
+        _ => return Ok(None),
+    };
+    let multiplier = Multiplier::new(f64::from(scale / out.scale));
+    let f = |n| multiplier.times(n, Halves::Away) + i64::from(out.zero);
+    let var = fixed(network, node, product, range, 0, f)?;
+    Ok(coded(&live, var))
+}
+
+/// `x >= 0 ? x : x * slope`, the slopes constant: both halves as codes, of which one is the zero point.
+fn prelu(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<Option<Value>> {
+    let (Some(x), Some((slopes, scale))) = (Source::of(network, node, 0)?, constant(network, node, 1)?)
+    else {
+        return Ok(None);
+    };
+    let zero = i64::from(out.zero);
+    let live = x.integers(network, node)?;
+    let (name, lowerer) = (&node.name, &mut network.lowerer);
+    let above = Multiplier::new(f64::from(x.scale / out.scale));
+    let f = |code: i32| (above.times(i64::from((code - x.zero).max(0)), Halves::Away) + zero) as i32;
+    let above = lowerer.recoded(name, x.live.var.clone(), out.range, f)?;
+    let negative = lowerer.floats(name, live.var.clone())?;
+    let negative = lowerer.unary(name, negative, Unary::Min(0.0))?;
+    let product = lowerer.with_constant(name, Binary::Mul, negative, &slopes, false)?;
+    let below = Multiplier::new(f64::from(x.scale * scale / out.scale));
+    let f = |n| below.times(n, Halves::Away) + zero;
+    let below = fixed(network, node, product, out.range, 0, f)?;
+    let lowerer = &mut network.lowerer;
+    let below = lowerer.unary(name, below, Unary::Sub(out.zero as f32))?;
+    let (above, below) = (lowerer.floats(name, above)?, lowerer.floats(name, below)?);
+    let both = lowerer.binary(name, Binary::Add, above, below)?;
+    let var = lowerer.stepped(name, both, out.range, |_, code| code as f32)?;
+    Ok(coded(&live, var))
 }
 
 /// Codes of integers that are `below` the argument of `f`, which rises and is the same for all channels.
