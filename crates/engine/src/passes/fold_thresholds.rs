@@ -25,9 +25,14 @@ pub fn run(graph: &mut Graph) -> Result<usize> {
             base = link.inputs[0];
         }
         chain.reverse();
-        // What is looked up has no accumulators to fold into.
+        // Levels that are looked up need no thresholds: rounding is cheaper.
         let looked_up = graph.producer(base).is_some_and(|node| node.op == Op::Lookup);
-        if chain.is_empty() && (looked_up || matches!(graph.nodes[i].op, Op::Threshold(_))) {
+        let as_it_is = match graph.nodes[i].op {
+            Op::Threshold(_) => true,
+            Op::Quantize(_) => looked_up,
+            _ => false,
+        };
+        if chain.is_empty() && as_it_is {
             continue;
         }
         let base_type = graph.ty(base);

@@ -6,7 +6,7 @@
 
 use super::fixed::{Halves, Multiplier, first};
 use super::layers::{self, window};
-use super::network::{Kind, Live, Network, Node, Value, codes, single};
+use super::network::{Kind, Live, MAX_QUANTISED, Network, Node, Value, codes, single};
 use super::schema::Format;
 use crate::error::Result;
 use crate::import::array::{Array, Elements};
@@ -54,6 +54,10 @@ impl Target {
         let &[index] = node.op.outputs.as_slice() else { return Ok(None) };
         let tensor = network.model.tensor(index)?;
         let Some((lowest, highest)) = codes(&tensor)? else { return Ok(None) };
+        // The other way says what is wrong with it.
+        if tensor.shape.iter().any(|d| *d > MAX_QUANTISED) {
+            return Ok(None);
+        }
         let (scale, zero) = single(&tensor)?;
         Ok(Some(Target { range: (lowest as i32, highest as i32), scale, zero: zero as i32 }))
     }
@@ -188,7 +192,8 @@ fn product(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<O
 fn constant(network: &mut Network<'_>, node: &Node<'_>, i: usize) -> Result<Option<(Array, f32)>> {
     let Some(index) = node.optional(i) else { return Ok(None) };
     let tensor = network.model.tensor(index)?;
-    if !matches!(tensor.format, Format::Int(1) | Format::U8) || tensor.quantization.is_none() {
+    let known = matches!(tensor.format, Format::Int(1) | Format::U8) && tensor.quantization.is_some();
+    if !known || tensor.shape.contains(&0) {
         return Ok(None);
     }
     let (scale, zero) = single(&tensor)?;
@@ -377,9 +382,13 @@ fn reduced(network: &mut Network<'_>, node: &Node<'_>, out: &Target) -> Result<O
             let multiplier = Multiplier::new(f64::from(x.scale / (n as f32 * out.scale)));
             let moved = zero - (x.zero as f32 * x.scale / out.scale).round() as i64;
             let channels = live.var.dims.last().copied().unwrap_or(1);
+            let all = [Halves::Up, Halves::Away].map(|halves| -> Vec<f32> {
+                let edge = |code| edge(zeros, |n| multiplier.times(n, halves) + moved >= i64::from(code));
+                (out.range.0..=out.range.1).map(edge).collect()
+            });
             let edge = |c: usize, code: i32| {
-                let halves = in_lanes(c, channels, AVERAGE_LANES);
-                edge(zeros, |n| multiplier.times(n, halves) + moved >= i64::from(code))
+                let away = in_lanes(c, channels, AVERAGE_LANES) == Halves::Away;
+                all[usize::from(away)].get((code - out.range.0) as usize).copied().unwrap_or(f32::MAX)
             };
             network.lowerer.stepped(&node.name, sums, out.range, edge)?
         }

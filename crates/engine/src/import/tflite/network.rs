@@ -20,7 +20,7 @@ const ELEMENTS_PER_BYTE: usize = 16;
 const LAYERS_PER_BYTE: usize = 64;
 const LAYERS_ANYWAY: usize = 64 << 20;
 /// Longest axis of a value that is rounded to codes: each of its channels gets 255 thresholds.
-const MAX_QUANTISED: usize = 1 << 16;
+pub const MAX_QUANTISED: usize = 1 << 16;
 
 /// What a tensor has become.
 #[derive(Clone, Debug)]
