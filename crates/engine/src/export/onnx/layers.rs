@@ -192,7 +192,14 @@ fn pair(b: &mut Builder, layer: &str, op: &'static str, inputs: &[Carried]) -> I
     let (x, y) = (inputs[0], inputs[1]);
     let spread = x.ty.shape.pixels() > 1 && y.ty.shape.pixels() == 1;
     let y = if spread { as_map(b, layer, y) } else { y.id };
-    b.like(layer, op, &[x.id, y], vec![])
+    // What is looked up may need doubles on one side alone.
+    let double = [x.id, y].iter().any(|id| b.elem(*id) == Elem::Double);
+    let widen = |b: &mut Builder, id: Id| match double && b.elem(id) != Elem::Double {
+        true => b.cast(layer, id, Elem::Double),
+        false => id,
+    };
+    let sides = [x.id, y].map(|id| widen(b, id));
+    b.like(layer, op, &sides, vec![])
 }
 
 /// Padding below and to the right that a window reads; it may have more.
