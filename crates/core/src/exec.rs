@@ -86,6 +86,7 @@ enum Prepared {
     Threshold { quant: Quant, thresholds: Numbers, flips: Vec<u64> },
     Quantize(ops::Quantize),
     Decode,
+    Lookup(Vec<i32>),
     BConv(ops::bconv2d::Prepared),
     Conv(ops::conv2d::Prepared),
     BPool { pool: ops::BPool2d, minimum: Vec<u64> },
@@ -135,6 +136,10 @@ impl Prepared {
             }
             Op::Quantize(q) => Prepared::Quantize(*q),
             Op::Decode => Prepared::Decode,
+            Op::Lookup => {
+                let table = p.weight.as_ref().and_then(Tensor::as_i32);
+                Prepared::Lookup(table.expect("checked by infer").to_vec())
+            }
             Op::BConv2d(c) => Prepared::BConv(ops::bconv2d::Prepared::new(*c, x, out, p, kernels)),
             Op::BDense(d) => {
                 let conv = d.as_conv(x.shape);
@@ -448,6 +453,7 @@ impl Step {
             | Prepared::Threshold { .. }
             | Prepared::Quantize(_)
             | Prepared::Decode
+            | Prepared::Lookup(_)
             | Prepared::Affine { .. }
             | Prepared::Activation(_)
             | Prepared::Prelu(_) => {
@@ -539,6 +545,7 @@ impl Step {
                     _ => ops::decode::run(view::<i32>(x, n), |v| v as f32, out),
                 }
             }
+            (Prepared::Lookup(table), _) => ops::lookup::run(ty, table, x, out),
             (Prepared::BPool { pool, minimum }, DType::Bits(q)) => {
                 ops::bpool2d::run(pool, q, ty.shape, to, x, minimum, out);
             }

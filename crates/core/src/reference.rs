@@ -49,6 +49,7 @@ pub fn node(node: &Node<'_>, types: &[ValueType], inputs: &[&Values], out: Value
         Op::Threshold(t) => ops::threshold::reference(t, x, v, p),
         Op::Quantize(q) => ops::quantize::reference(q, v),
         Op::Decode => ops::decode::reference(v),
+        Op::Lookup => ops::lookup::reference(x, v, p),
         Op::BConv2d(c) => ops::bconv2d::reference(c, x, v, p, out),
         Op::BDense(d) => ops::bdense::reference(d, x, v, p, out),
         Op::Conv2d(c) => ops::conv2d::reference(c, x, v, p, out),

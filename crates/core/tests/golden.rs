@@ -371,3 +371,18 @@ fn second_operands_are_repeated() {
         assert!(got[0].is_sign_negative(), "{op:?}");
     }
 }
+
+#[test]
+fn lookup_takes_the_place_of_a_level_in_its_table() {
+    let ints =
+        Params { weight: Some(Tensor::i32_matrix(1, 4, vec![7, -9, 1 << 30, 0])), ..Params::default() };
+    let two = map(1, 1, 4, DType::Bits(Quant::new(2, Encoding::Bipolar)));
+    let got = run(Op::Lookup, two, Values::Int(vec![-3, 3, 1, -1]), ints);
+    assert_eq!(got, Values::Int(vec![7, 0, 1 << 30, -9]));
+
+    let bytes =
+        Params { weight: Some(Tensor::i32_matrix(1, 256, (1000..1256).collect())), ..Params::default() };
+    let signed = map(1, 1, 3, DType::Bits(Quant::new(8, Encoding::Signed)));
+    let got = run(Op::Lookup, signed, Values::Int(vec![-128, 0, 127]), bytes);
+    assert_eq!(got, Values::Int(vec![1000, 1128, 1255]));
+}

@@ -18,7 +18,9 @@ use tflite_file::{BOOL, Code, F32, I8, I32, Network, Table, flexbuffer};
 fn tolerance(folder: &Path) -> f32 {
     let text = std::fs::read_to_string(folder.join("meta.json")).unwrap_or_default();
     let meta: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    meta["tolerance_abs"].as_f64().map_or(1e-4, |t| t as f32)
+    // The integers of this network are those of its interpreter, whatever its author allows.
+    let exact = folder.ends_with("int8_qat");
+    meta["tolerance_abs"].as_f64().filter(|_| !exact).map_or(if exact { 0.0 } else { 1e-4 }, |t| t as f32)
 }
 
 #[test]
@@ -383,9 +385,9 @@ fn quantised_layers_round_to_codes() {
     let filter = network.bytes(&[2, 1, 1, 1], &[2, -3], &[1.0, 0.5]);
     let out = network.quantised(&[1, 1, 1, 2], 4.0, -2);
     network.op(Code::Builtin(3), &[x, filter, -1], &[out], vec![Byte(1), Int(1), Int(1)], vec![]);
-    // Real inputs 1 and -1, 2 and -1.5 times; halves are rounded away from 0, then the zero point is added.
+    // Real inputs 1 and -1, 2 and -1.5 times; halves are rounded up, then the zero point is added.
     assert_eq!(run(&network, &[3.0]), [-1.0, -2.0]);
-    assert_eq!(run(&network, &[-1.0]), [-3.0, -2.0]);
+    assert_eq!(run(&network, &[-1.0]), [-2.0, -2.0]);
     assert_eq!(run(&network, &[127.0]), [30.0, -26.0]);
     let notes = read(&network.file(), "tiny.tflite", &ImportOptions::default()).unwrap().notes;
     assert!(notes.iter().any(|n| n.contains("0.5 * (c - 1)")), "{notes:?}");

@@ -58,6 +58,8 @@ fn graph(rng: &mut Rng) -> Graph {
     let floats = add(&mut g, op, &[pooled], params);
     let decoded = add(&mut g, Op::Decode, &[pooled], none());
     let sum = add(&mut g, Op::Add, &[floats, decoded], none());
+    let table = Params { weight: Some(Tensor::i32_matrix(1, 2, vec![3, -4])), ..none() };
+    add(&mut g, Op::Lookup, &[pooled], table);
     let affine = Params { scale: Some(Tensor::f32(rng.floats(40, -1.0, 1.0))), ..none() };
     let scaled = add(&mut g, Op::Affine, &[sum], affine);
     let slopes = Params { scale: Some(Tensor::f32(rng.floats(40, -1.0, 1.0))), ..none() };

@@ -49,7 +49,7 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
         return g.add(name, op, &[v], Params::default()).unwrap_or_else(|e| panic!("{ty}: {e}"));
     }
     let (op, params) = match ty.dtype {
-        DType::Bits(_) | DType::U8 | DType::I8 => match rng.below(6) {
+        DType::Bits(_) | DType::U8 | DType::I8 => match rng.below(7) {
             0 if shape.h > 1 && shape.w > 1 && matches!(ty.dtype, DType::Bits(_)) => {
                 (Op::BPool2d(BPool2d { window: Window::square(2, 1, 0) }), Params::default())
             }
@@ -58,6 +58,12 @@ fn random_layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
                 (Op::BDense(BDense { output: DType::I32 }), Params { weight, ..Default::default() })
             }
             2 => (Op::Decode, Params::default()),
+            3 if matches!(ty.dtype, DType::Bits(q) if q != Quant::TERNARY) => {
+                let levels = ty.dtype.quant().map_or(0, Quant::levels);
+                let table = (0..levels).map(|_| rng.below(40) as i32 - 20).collect();
+                let weight = Some(Tensor::i32_matrix(1, levels, table));
+                (Op::Lookup, Params { weight, ..Default::default() })
+            }
             _ => {
                 let q = [Quant::BIT, Quant::BIT, Quant::TERNARY][rng.below(3)];
                 let kernel = 1 + rng.below(3);

@@ -270,7 +270,8 @@ impl Builder<'_> {
                     window,
                     groups: c.groups,
                     pad_value: c.pad_value,
-                    weights: self.weights(c.weights)?,
+                    // A kernel that is given is taken as it is.
+                    weights: if c.fixed.is_some() { Weights::Float } else { self.weights(c.weights)? },
                     bias: c.bias,
                     fixed: c.fixed.clone(),
                     dense: false,

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod dense;
 pub mod depth_to_space;
 pub mod elementwise;
+pub mod lookup;
 pub mod pad;
 pub mod pool2d;
 pub mod prelu;
@@ -65,6 +66,8 @@ pub enum Op {
     Quantize(Quantize),
     /// Integers of any format to floats.
     Decode,
+    /// A number for each level of an integer.
+    Lookup,
     /// Convolution of integer activations (1 to 8 bits) with 1- to 8-bit weights.
     BConv2d(BConv2d),
     /// Dense layer of integer activations with 1- to 8-bit weights.
@@ -122,6 +125,7 @@ impl Op {
             Op::Threshold(_) => "threshold",
             Op::Quantize(_) => "quantize",
             Op::Decode => "decode",
+            Op::Lookup => "lookup",
             Op::BConv2d(_) => "b_conv2d",
             Op::BDense(_) => "b_dense",
             Op::Conv2d(_) => "conv2d",
@@ -162,6 +166,7 @@ impl Op {
         match self {
             Op::BConv2d(_) | Op::BDense(_) => &Params::<()>::ROLES,
             Op::Conv2d(_) | Op::Dense => &["weight", "bias"],
+            Op::Lookup => &["weight"],
             Op::Threshold(_) => &["thresholds", "flips"],
             Op::BPool2d(_) => &["flips"],
             Op::Affine => &["center", "scale", "bias"],
@@ -191,6 +196,7 @@ impl Op {
             Op::Threshold(t) => threshold::infer(t, x, params),
             Op::Quantize(q) => quantize::infer(q, x),
             Op::Decode => decode::infer(x),
+            Op::Lookup => lookup::infer(x, params),
             Op::BConv2d(c) => bconv2d::infer(c, x, params),
             Op::BDense(d) => bdense::infer(d, x, params),
             Op::Conv2d(c) => conv2d::infer(c, x, params),
@@ -232,6 +238,7 @@ pub fn cases() -> Vec<crate::cases::Case> {
         threshold::cases(),
         quantize::cases(),
         decode::cases(),
+        lookup::cases(),
         bconv2d::cases(),
         bdense::cases(),
         conv2d::cases(),

@@ -25,7 +25,14 @@ pub fn run(graph: &mut Graph) -> Result<usize> {
             base = link.inputs[0];
         }
         chain.reverse();
-        if chain.is_empty() && matches!(graph.nodes[i].op, Op::Threshold(_)) {
+        // Levels that are looked up need no thresholds: rounding is cheaper.
+        let looked_up = graph.producer(base).is_some_and(|node| node.op == Op::Lookup);
+        let as_it_is = match graph.nodes[i].op {
+            Op::Threshold(_) => true,
+            Op::Quantize(_) => looked_up,
+            _ => false,
+        };
+        if chain.is_empty() && as_it_is {
             continue;
         }
         let base_type = graph.ty(base);

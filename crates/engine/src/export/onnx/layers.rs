@@ -27,6 +27,10 @@ pub fn layer(
         Op::Quantize(q) => (levels::quantize(b, name, x.id, q), integers),
         // Integers are floats of the same value already.
         Op::Decode => (x.id, 0),
+        Op::Lookup => {
+            let table = p.weight.as_ref().ok_or("has no table")?;
+            levels::lookup(b, name, x, table)?
+        }
         Op::BConv2d(c) => {
             let BConv2d { window, groups, pad_value, .. } = *c;
             let product = Product::Conv { window, groups, pad_value: pad_value as f32 };
@@ -188,7 +192,14 @@ fn pair(b: &mut Builder, layer: &str, op: &'static str, inputs: &[Carried]) -> I
     let (x, y) = (inputs[0], inputs[1]);
     let spread = x.ty.shape.pixels() > 1 && y.ty.shape.pixels() == 1;
     let y = if spread { as_map(b, layer, y) } else { y.id };
-    b.like(layer, op, &[x.id, y], vec![])
+    // What is looked up may need doubles on one side alone.
+    let double = [x.id, y].iter().any(|id| b.elem(*id) == Elem::Double);
+    let widen = |b: &mut Builder, id: Id| match double && b.elem(id) != Elem::Double {
+        true => b.cast(layer, id, Elem::Double),
+        false => id,
+    };
+    let sides = [x.id, y].map(|id| widen(b, id));
+    b.like(layer, op, &sides, vec![])
 }
 
 /// Padding below and to the right that a window reads; it may have more.

@@ -1,8 +1,8 @@
 //! Values of few levels: signs, thresholds and quantisers.
 
-use super::Dialect;
 use super::builder::{Builder, Id};
 use super::proto::{Attribute, Elem};
+use super::{Carried, Dialect, EXACT};
 use onebit_core::bits;
 use onebit_core::model::{Params, Tensor};
 use onebit_core::ops::{Quantize, Rounding, Sign, Zero};
@@ -137,6 +137,26 @@ pub fn thresholds(
     let scaled = if quant.step() == 1 { sum } else { b.like(layer, "Mul", &[sum, step], vec![]) };
     let lowest = b.scalar(quant.min() as f32);
     if quant.min() == 0 { scaled } else { b.like(layer, "Add", &[scaled, lowest], vec![]) }
+}
+
+/// The element of `table` at the level of `x`, and the largest magnitude of integers.
+///
+/// # Errors
+/// When `x` is no integers of few levels.
+pub fn lookup(b: &mut Builder, layer: &str, x: Carried, table: &Tensor<'_>) -> Result<(Id, i64), String> {
+    let quant = x.ty.dtype.quant().ok_or("reads no levels")?;
+    let table = table.as_i32().ok_or("has no table of integers")?;
+    let bound = table.iter().map(|v| i64::from(*v).abs()).max().unwrap_or(0);
+    let elem = if bound > EXACT { Elem::Double } else { Elem::Float };
+    let data = table.iter().map(|v| f64::from(*v));
+    let data = numbers(b, &format!("{layer}.table"), &[table.len()], data, elem);
+    let lowest = b.scalar(quant.min() as f32);
+    let above = b.like(layer, "Sub", &[x.id, lowest], vec![]);
+    let step = b.scalar(quant.step() as f32);
+    let level = if quant.step() == 1 { above } else { b.like(layer, "Div", &[above, step], vec![]) };
+    let level = b.cast(layer, level, Elem::Int64);
+    let dims = b.dims(x.id).to_vec();
+    Ok((b.node(layer, "Gather", &[data, level], vec![Attribute::Int("axis", 0)], elem, &dims), bound))
 }
 
 /// FINN's name of a format that holds the values of `quant`.

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::meta::{Layout, Meta};
 use builder::{Builder, Id, QONNX};
 use onebit_core::model::Model;
+use onebit_core::ops::Op;
 use onebit_core::types::{DType, Quant, Shape, ValueType};
 use proto::Elem;
 use std::path::Path;
@@ -65,7 +66,12 @@ pub fn export(model: &Model<'_>, meta: &Meta, dialect: Dialect) -> Result<Vec<u8
         if made.id < before {
             made.id = b.like(&node.name, "Identity", &[made.id], vec![]);
         }
-        if out.dtype == DType::I32 && made.bound > EXACT {
+        // Doubles are for sums and comparisons of what is looked up; other nodes take floats.
+        let summed = matches!(node.op, Op::Lookup | Op::Add) && b.elem(made.id) == Elem::Double;
+        let mut readers = model.nodes().iter().filter(|n| n.inputs.contains(&(i + 1))).peekable();
+        let fits = summed && readers.peek().is_some();
+        let fits = fits && readers.all(|n| matches!(n.op, Op::Threshold(_) | Op::Add));
+        if out.dtype == DType::I32 && made.bound > EXACT && !fits {
             let message = format!(
                 "its integers could reach {}, but ONNX's floats hold integers up to {EXACT} only; put a scale or thresholds into it",
                 made.bound

@@ -9,6 +9,7 @@
 //! `round(clip(x, 0, 1) * 3) / 3` need no patterns: what they have in common is what they compute. When such a value
 //! reaches a convolution whose weights lie on a [`grid`], the convolution runs on bits.
 
+mod codes;
 mod decode;
 mod emit;
 pub mod grid;
@@ -20,6 +21,7 @@ mod spatial;
 mod split;
 pub mod unary;
 
+pub use codes::Range as CodeRange;
 pub use layout::{Constant, Padding};
 pub use levels::Levels;
 pub use pointwise::Binary;

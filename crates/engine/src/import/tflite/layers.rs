@@ -92,30 +92,56 @@ fn four(node: &Node<'_>, filter: &Array) -> Result<([usize; 4], [i32; 2])> {
 pub fn conv(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let live = network.live(node, 0)?;
     let array = weights(network, node)?;
-    let ([rows, _, _, per_group], kernel) = four(node, &array)?;
+    let bias = bias(network, node, 2)?;
+    let live = convolved(network, node, &live, &array, bias)?;
+    activated(network, node, Value::Live(live), node.op.options.choice(3)?)
+}
+
+/// [`conv`] of a map and a filter, without its activation.
+pub fn convolved(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    live: &Live,
+    array: &Array,
+    bias: Option<Vec<f32>>,
+) -> Result<Live> {
+    let ([rows, _, _, per_group], kernel) = four(node, array)?;
     let o = &node.op.options;
     let (stride, dilation) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(5, 1)?, o.int(4, 1)?]);
     let dilation = dilated(network, node, dilation, stride == [1; 2] && o.choice(0)? != SAME)?;
-    let window = window(node, &live, kernel, stride, dilation, o.choice(0)?)?;
+    let window = window(node, live, kernel, stride, dilation, o.choice(0)?)?;
     let channels = live.var.dims.last().copied().unwrap_or(1);
     let groups = channels.checked_div(per_group).filter(|g| g * per_group == channels && *g > 0);
     let groups = groups.ok_or_else(|| {
         node.error(format!("has filters of {per_group} channels for a map of {channels} channels"))
     })?;
-    let filter = Filter { rows, values: array.to_f32(), bias: bias(network, node, 2)? };
+    let filter = Filter { rows, values: array.to_f32(), bias };
     let var = network.lowerer.conv(&node.name, live.var.clone(), Channels::Last, &filter, window, groups)?;
-    activated(network, node, Value::Live(live.with(var)), node.op.options.choice(3)?)
+    Ok(live.with(var))
 }
 
 /// Filter `[1][rows][columns][out]`; output channel `o` reads input channel `o / multiplier`.
 pub fn depthwise(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let live = network.live(node, 0)?;
     let array = weights(network, node)?;
-    let ([_, height, width, rows], kernel) = four(node, &array)?;
+    let bias = bias(network, node, 2)?;
+    let live = by_channel(network, node, &live, &array, bias)?;
+    activated(network, node, Value::Live(live), node.op.options.choice(4)?)
+}
+
+/// [`depthwise`] of a map and a filter, without its activation.
+pub fn by_channel(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    live: &Live,
+    array: &Array,
+    bias: Option<Vec<f32>>,
+) -> Result<Live> {
+    let ([_, height, width, rows], kernel) = four(node, array)?;
     let o = &node.op.options;
     let (stride, dilation) = ([o.int(2, 0)?, o.int(1, 0)?], [o.int(6, 1)?, o.int(5, 1)?]);
     let dilation = dilated(network, node, dilation, stride == [1; 2] && o.choice(0)? != SAME)?;
-    let window = window(node, &live, kernel, stride, dilation, o.choice(0)?)?;
+    let window = window(node, live, kernel, stride, dilation, o.choice(0)?)?;
     let taps = height.saturating_mul(width);
     let by_tap = array.to_f32();
     if by_tap.len() != taps.saturating_mul(rows) {
@@ -124,17 +150,30 @@ pub fn depthwise(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     let values =
         (0..rows).flat_map(|o| (0..taps).map(move |t| (o, t))).map(|(o, t)| by_tap[t * rows + o]).collect();
     let groups = live.var.dims.last().copied().unwrap_or(1);
-    let filter = Filter { rows, values, bias: bias(network, node, 2)? };
+    let filter = Filter { rows, values, bias };
     let var = network.lowerer.conv(&node.name, live.var.clone(), Channels::Last, &filter, window, groups)?;
-    activated(network, node, Value::Live(live.with(var)), node.op.options.choice(4)?)
+    Ok(live.with(var))
 }
 
 /// Filter `[out][rows][columns][in]`; input 0 is the shape of the output, input 2 the map.
 pub fn transposed(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
-    let shape = network.ints(node, 0, "output shape")?;
     let array = network.constant(node, 1, "filter")?;
     let live = network.live(node, 2)?;
-    let ([rows, ..], kernel) = four(node, &array)?;
+    let bias = bias(network, node, 3)?;
+    let live = upsampled(network, node, &live, &array, bias)?;
+    activated(network, node, Value::Live(live), node.op.options.choice(3)?)
+}
+
+/// [`transposed`] of a map and a filter, without its activation.
+pub fn upsampled(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    live: &Live,
+    array: &Array,
+    bias: Option<Vec<f32>>,
+) -> Result<Live> {
+    let shape = network.ints(node, 0, "output shape")?;
+    let ([rows, ..], kernel) = four(node, array)?;
     let o = &node.op.options;
     let stride = [o.int(2, 0)?, o.int(1, 0)?];
     // The padding is that of the convolution that goes from this output to this input.
@@ -163,17 +202,30 @@ pub fn transposed(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
                 node.error(format!("has an output shape {shape:?} that does not fit its input"))
             })?;
     }
-    let filter = Filter { rows, values: array.to_f32(), bias: bias(network, node, 3)? };
+    let filter = Filter { rows, values: array.to_f32(), bias };
     let lowerer = &mut network.lowerer;
     let var =
         lowerer.conv_transposed(&node.name, live.var.clone(), Channels::Last, &filter, window, 1, extra)?;
-    activated(network, node, Value::Live(live.with(var)), node.op.options.choice(3)?)
+    Ok(live.with(var))
 }
 
 /// Weights `[out][in]`; all axes of the input but those that fill `in` are one.
 pub fn dense(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
-    let mut live = network.live(node, 0)?;
+    let live = network.live(node, 0)?;
     let array = weights(network, node)?;
+    let bias = bias(network, node, 2)?;
+    let live = multiplied(network, node, live, &array, bias)?;
+    activated(network, node, Value::Live(live), node.op.options.choice(0)?)
+}
+
+/// [`dense`] of a value and weights, without its activation.
+pub fn multiplied(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    mut live: Live,
+    array: &Array,
+    bias: Option<Vec<f32>>,
+) -> Result<Live> {
     let &[rows, cols] = array.shape.as_slice() else {
         return Err(node.error(format!("has weights of shape {:?}", array.shape)));
     };
@@ -190,9 +242,9 @@ pub fn dense(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
         let dims = if lines == 1 { vec![cols] } else { vec![lines, cols] };
         live.var = network.lowerer.reshaped(&node.name, live.var, dims)?;
     }
-    let filter = Filter { rows, values: array.to_f32(), bias: bias(network, node, 2)? };
+    let filter = Filter { rows, values: array.to_f32(), bias };
     let var = network.lowerer.dense(&node.name, live.var.clone(), &filter)?;
-    activated(network, node, Value::Live(live.with(var)), node.op.options.choice(0)?)
+    Ok(live.with(var))
 }
 
 /// A value times a constant matrix `[in][out]`, or `[out][in]` where the options say so.
@@ -229,18 +281,30 @@ pub fn pool(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
     activated(network, node, Value::Live(live.with(var)), node.op.options.choice(5)?)
 }
 
-/// The average, sum, largest or smallest over some axes.
-pub fn reduce(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
-    let mut live = network.live(node, 0)?;
-    let keep = node.op.options.flag(0)?;
-    let mut axes = Vec::new();
+/// The axes that input 1 names, each once, and whether the result has a batch axis.
+pub fn axes(
+    network: &mut Network<'_>,
+    node: &Node<'_>,
+    live: &Live,
+    keep: bool,
+) -> Result<(Vec<usize>, bool)> {
+    let (mut axes, mut batch) = (Vec::new(), live.batch);
     for axis in network.ints(node, 1, "axes")? {
         match live.axis(node, axis)? {
             Some(axis) if !axes.contains(&axis) => axes.push(axis),
             Some(_) => {}
-            None => live.batch = keep,
+            None => batch = keep,
         }
     }
+    Ok((axes, batch))
+}
+
+/// The average, sum, largest or smallest over some axes.
+pub fn reduce(network: &mut Network<'_>, node: &Node<'_>) -> Result<Value> {
+    let mut live = network.live(node, 0)?;
+    let keep = node.op.options.flag(0)?;
+    let (axes, batch) = axes(network, node, &live, keep)?;
+    live.batch = batch;
     let (lowerer, name, var) = (&mut network.lowerer, &node.name, live.var.clone());
     let elements: usize = axes.iter().map(|a| var.dims[*a]).product();
     let turned = node.op.name == "REDUCE_MIN";

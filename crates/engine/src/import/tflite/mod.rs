@@ -1,11 +1,14 @@
 //! TensorFlow Lite files, with and without the custom ops of Larq Compute Engine (0.4 or later).
 //!
 //! The file is read where it lies (`flatbuffer`, `flexbuffer`, `schema`); its ops are applied one after the other to
-//! values of a [`Lowerer`](super::lower::Lowerer) (`network`, and one file for each kind of op). Quantised tensors are
-//! the real numbers that their codes stand for between ops, rounded to codes where the source rounds them; what goes in
-//! and comes out of the network are the codes themselves, as in the source.
+//! values of a [`Lowerer`](super::lower::Lowerer) (`network`, and one file for each kind of op). Ops from codes of
+//! 8 bits to such codes are computed in the integers of the source (`codes`, `fixed`); for all others quantised tensors
+//! are the real numbers that their codes stand for, rounded to codes where the source rounds them. What goes in and comes
+//! out of the network are the codes themselves, as in the source.
 
 mod blocks;
+mod codes;
+mod fixed;
 mod flatbuffer;
 mod flexbuffer;
 mod layers;

@@ -1,7 +1,7 @@
 //! The network so far: what each tensor of the file has become, and which function translates which op.
 
 use super::schema::{Format, Model, Operator, Quantization, Tensor};
-use super::{blocks, layers, lce, pointwise, shapes};
+use super::{blocks, codes, layers, lce, pointwise, shapes};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::import::array::{Array, Elements};
@@ -20,7 +20,7 @@ const ELEMENTS_PER_BYTE: usize = 16;
 const LAYERS_PER_BYTE: usize = 64;
 const LAYERS_ANYWAY: usize = 64 << 20;
 /// Longest axis of a value that is rounded to codes: each of its channels gets 255 thresholds.
-const MAX_QUANTISED: usize = 1 << 16;
+pub const MAX_QUANTISED: usize = 1 << 16;
 
 /// What a tensor has become.
 #[derive(Clone, Debug)]
@@ -225,6 +225,9 @@ impl<'a> Network<'a> {
 
     pub(super) fn results(&mut self, node: &Node<'_>) -> Result<Vec<Value>> {
         let one = |v: Value| vec![v];
+        if let Some(value) = codes::translate(self, node)? {
+            return Ok(one(value));
+        }
         match node.op.name.as_ref() {
             "LceQuantize" => lce::quantize(self, node).map(one),
             "LceDequantize" => lce::dequantize(self, node).map(one),
