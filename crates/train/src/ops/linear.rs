@@ -62,6 +62,10 @@ impl LinearOp {
     fn pad_value(&self) -> f32 {
         self.levels.map_or(0.0, |(_, scale)| f32::from(self.linear.pad_value) * scale)
     }
+    /// Pictures of a task of a dense layer: its rows have nothing to do with each other.
+    fn rows(&self) -> usize {
+        self.batch.div_ceil(rayon::current_num_threads())
+    }
     /// Pictures that one task works on: the sums of gradients are made task by task, so that it must not depend on the
     /// number of threads.
     fn task(&self) -> usize {

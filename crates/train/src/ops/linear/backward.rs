@@ -55,6 +55,7 @@ pub fn inputs(op: &LinearOp, dy: &[f32], w: &[f32]) -> Vec<f32> {
     let task = op.task();
     if op.is_dense() {
         let panels = Panels::new(w, op.output.c, xs, xs);
+        let task = op.rows();
         dx.par_chunks_mut(xs * task).zip(dy.par_chunks(ys * task)).for_each(|(dx, dy)| {
             let a = Rows { a: dy, count: dy.len() / ys, stride: ys, taps: &[0], run: ys };
             panels.multiply(a, dx, xs);
@@ -230,6 +231,10 @@ fn columns_times(op: &LinearOp, dy: &[f32], x: &[f32], products: &mut [f32]) {
             pixels.extend((0..op.output.w).map(|ox| (row + ox * stride[1]) * c));
         }
     }
+    if groups == 1 && kw * c < gemm().mr {
+        few_columns_times(op, dy, source, &pixels, wide * c, products);
+        return;
+    }
     let (per_in, per_out) = (c / groups, n / groups);
     // Neighbouring taps whose channels all count are one run of rows.
     let (runs, run) = if groups == 1 && dilation[1] == 1 { (1, kw * c) } else { (kw, per_in) };
@@ -244,6 +249,35 @@ fn columns_times(op: &LinearOp, dy: &[f32], x: &[f32], products: &mut [f32]) {
                 panels.multiply(a, &mut products[to..], per_out);
             }
         }
+    }
+}
+
+/// The same where a row of the kernel has fewer numbers than a tile has rows: filters become the rows, and the columns are
+/// copied together (im2col). Rows of `source` are `line` apart.
+fn few_columns_times(
+    op: &LinearOp,
+    dy: &[f32],
+    source: &[f32],
+    pixels: &[usize],
+    line: usize,
+    products: &mut [f32],
+) {
+    let Window { kernel: [kh, kw], dilation, .. } = op.linear.window;
+    let (c, n, taps) = (op.input.c, op.output.c, op.taps());
+    let mut columns = vec![0.0; pixels.len() * taps];
+    for (column, at) in columns.chunks_exact_mut(taps).zip(pixels) {
+        for (tap, to) in column.chunks_exact_mut(c).enumerate() {
+            let from = at + tap / kw * dilation[0] * line + tap % kw * dilation[1] * c;
+            to.copy_from_slice(&source[from..][..c]);
+        }
+    }
+    debug_assert_eq!(taps, kh * kw * c);
+    let panels = Panels::new(&columns, pixels.len(), taps, taps);
+    let rows: Vec<usize> = (0..pixels.len()).map(|p| p * n).collect();
+    let mut by_filter = vec![0.0; n * taps];
+    panels.multiply(Rows { a: dy, count: n, stride: 1, taps: &rows, run: 1 }, &mut by_filter, taps);
+    for (f, filter) in by_filter.chunks_exact(taps).enumerate() {
+        filter.iter().enumerate().for_each(|(k, v)| products[k * n + f] = *v);
     }
 }
 

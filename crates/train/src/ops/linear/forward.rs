@@ -28,7 +28,7 @@ struct View {
 
 fn view(op: &LinearOp) -> View {
     let (window, input, output) = if op.is_dense() {
-        let rows = op.task();
+        let rows = op.rows();
         let (k, n) = (op.input.elements(), op.output.c);
         (Window::square(1, 1, 0), Shape::new(1, rows, k), Shape::new(1, rows, n))
     } else {
