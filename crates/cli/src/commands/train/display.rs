@@ -5,6 +5,8 @@ use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use onebit_train::run::Job;
 use onebit_train::run::record::{Epoch, Event, Log, Observer, Step};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +24,8 @@ pub struct Display {
     /// Progress of the epoch, numbers of the epoch, validation; there is nothing to see before the first step.
     bars: Option<[ProgressBar; 3]>,
     stop: Arc<AtomicBool>,
+    /// Whether the user knows that it stops.
+    told: bool,
     folder: PathBuf,
     epochs: usize,
     /// Validation accuracies so far, and the best with its epoch.
@@ -38,6 +42,7 @@ impl Display {
             screen: MultiProgress::new(),
             bars: None,
             stop: Arc::default(),
+            told: false,
             folder: job.folder.clone(),
             epochs: job.recipe.train.epochs,
             valid: Vec::new(),
@@ -48,13 +53,11 @@ impl Display {
 
     /// From now on the first Ctrl-C or SIGTERM asks the run to stop, and the second ends the program.
     pub fn stop_at_signals(&self) -> Result<()> {
-        let (stop, screen) = (self.stop.clone(), self.screen.clone());
-        ctrlc::set_handler(move || {
-            if stop.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            say(&screen, "stopping: the run is saved first; once more stops at once");
-        })?;
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal finds the flag unset and sets it, the second finds it set.
+            flag::register_conditional_shutdown(signal, 130, self.stop.clone())?;
+            flag::register(signal, self.stop.clone())?;
+        }
         Ok(())
     }
 
@@ -144,6 +147,10 @@ impl Observer for Display {
             Event::Epoch(epoch) => self.epoch(epoch),
             Event::Warning(text) => say(&self.screen, &format!("warning: {text}")),
             Event::End { .. } => self.clear(),
+        }
+        if self.is_stopped() && !self.told {
+            self.told = true;
+            say(&self.screen, "stopping: the run is saved first; once more stops at once");
         }
         !self.is_stopped()
     }
