@@ -12,6 +12,8 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// A prepared kernel.
+// One for each pass: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Kernel {
     Integer(bconv2d::Prepared),
     Float(conv2d::Prepared),
