@@ -30,11 +30,20 @@ pub struct Meta {
     /// Names of the classes; empty if unknown.
     pub classes: Vec<String>,
     /// Measured accuracy, if known.
+    #[cfg(feature = "std")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Accuracy>,
     /// How onebit trained it.
+    #[cfg(feature = "std")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
+    /// What only runs a network skips both.
+    #[cfg(not(feature = "std"))]
+    #[serde(skip_serializing)]
+    accuracy: serde::de::IgnoredAny,
+    #[cfg(not(feature = "std"))]
+    #[serde(skip_serializing)]
+    training: serde::de::IgnoredAny,
 }
 
 /// How pixels become the network's input: resize, crop, then `(pixel - mean) / std`.
@@ -53,6 +62,7 @@ pub struct Preprocessing {
 }
 
 /// A measured accuracy.
+#[cfg(feature = "std")]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Accuracy {
@@ -65,6 +75,7 @@ pub struct Accuracy {
 }
 
 /// All that it takes to train a network again, but for the pictures.
+#[cfg(feature = "std")]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Training {

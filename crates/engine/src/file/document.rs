@@ -209,9 +209,11 @@ pub(super) fn check_meta(meta: &Meta, input: Shape) -> Result<(), String> {
     for text in [&meta.name, &meta.source, &meta.license].into_iter().chain(&meta.classes) {
         one_line("a text of its metadata", text)?;
     }
+    #[cfg(feature = "std")]
     if let Some(accuracy) = &meta.accuracy {
         one_line("a text of its metadata", &accuracy.data)?;
     }
+    #[cfg(feature = "std")]
     if let Some(training) = &meta.training {
         one_line("a text of its metadata", &training.data)?;
         training.recipe.lines().try_for_each(|line| one_line("its recipe", line))?;

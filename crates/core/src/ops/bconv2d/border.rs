@@ -6,7 +6,6 @@
 use crate::model::Error;
 use crate::ops::Window;
 use crate::types::Shape;
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -41,23 +40,27 @@ impl Borders {
         self.row_sets.len() * self.col_sets.len()
     }
 
+    /// Whether a tap of any pixel is outside.
+    pub(super) fn any(&self, window: &Window) -> bool {
+        let partial = |sets: &[Range<usize>], taps| sets.iter().any(|set| *set != (0..taps));
+        partial(&self.row_sets, window.kernel[0]) || partial(&self.col_sets, window.kernel[1])
+    }
+
     /// `[class][channel]`: `constant` plus `wrong_by` times the sum of the weights whose taps are outside. Weights are
-    /// `n` rows of `(ky, kx, c)` elements with `cg` channels; they are asked for only where a tap is outside.
-    pub(super) fn offsets<'w>(
+    /// `n` rows of `(ky, kx, c)` elements with `cg` channels; without [`Borders::any`] they are not read.
+    pub(super) fn offsets(
         &self,
         window: &Window,
-        weights: impl FnOnce() -> Cow<'w, [i32]>,
+        weights: &[i32],
         n: usize,
         cg: usize,
         constant: i32,
         wrong_by: i32,
     ) -> Vec<i32> {
         let [kh, kw] = window.kernel;
-        let whole = |sets: &[Range<usize>], taps| sets.iter().all(|set| *set == (0..taps));
-        if wrong_by == 0 || (whole(&self.row_sets, kh) && whole(&self.col_sets, kw)) {
+        if !self.any(window) {
             return alloc::vec![constant; self.classes() * n];
         }
-        let weights = weights();
         let taps = kh * kw * cg;
         // `sums[ky][kx]` is the sum of the weights of a filter above and left of tap `(ky, kx)`.
         let mut sums = alloc::vec![0i32; (kh + 1) * (kw + 1)];

@@ -84,7 +84,7 @@ impl Bytes {
         // A tap in the padding is lowered as 0.
         let cg = input.shape.c / conv.groups;
         let (n, width) = (out.shape.c, panels * gemm.nr);
-        let offsets = bytes.borders.offsets(&conv.window, || weights[..].into(), n, cg, 0, conv.pad_value);
+        let offsets = bytes.borders.offsets(&conv.window, &weights, n, cg, 0, conv.pad_value);
         let padded = (0..conv.groups * width).map(|i| (i % width < ng).then_some(i / width * ng + i % width));
         if let Transform::Levels { quant, thresholds, .. } = bytes.transform.view() {
             let all = quant.levels() - 1;

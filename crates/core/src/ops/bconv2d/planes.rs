@@ -99,9 +99,10 @@ impl Planes {
         }
         // A tap in the padding is lowered as code 0 but should have contributed `pad_value`.
         let wrong_by = conv.pad_value - xq.decode(0);
-        let ints = || weight.to_i32().expect("checked by infer").into();
+        let padded = planes.borders.any(&conv.window);
+        let ints = if padded { weight.to_i32().expect("checked by infer") } else { Vec::new() };
         let cg = input.shape.c / conv.groups;
-        let offset = planes.borders.offsets(&conv.window, ints, out.shape.c, cg, 0, wrong_by);
+        let offset = planes.borders.offsets(&conv.window, &ints, out.shape.c, cg, 0, wrong_by);
         // Even, because sums enter four times an accumulator twice.
         let quad: Vec<i64> =
             (0..out.shape.c).map(|ch| quad_constant(xq, wq, weight.cols, ch, filters)).collect();
