@@ -310,7 +310,7 @@ def install(folder, trained, entries):
         valid = "–" if r["valid_accuracy"] is None else percent(r["valid_accuracy"])
         rows.append([
             f"[{name}]({name}/model.onebit)", e["data"], str(r["seed"]), valid, of_seeds([r])[0],
-            f"{of_seeds(runs)[0]} of {len(runs)}", f"{r['file_bytes']:,}", differ([r]), f"`{e['command']}`"])
+            f"{of_seeds(runs)[0]} of {len(runs)}", f"{r['file_bytes']:,}", differ([r]), f"`{e['command']} --seed {r['seed']}`"])
     heads = ["network", "data", "seed", "validation", "test, this file", "test, mean of seeds", "bytes", "differences",
              "made by"]
     write(os.path.join(folder, "README.md"), "# Trained networks\n\n" + INSTALLED + "\n" + table(heads, rows))
