@@ -6,13 +6,14 @@
     python3 scripts/bench-train.py --data data/mnist          # about 15 minutes on two idle cores; --quick: 4
     python3 scripts/bench-train.py --data data/mnist --markdown docs/training.md
 
-Every turn is a process of its own that trains a network on the first pictures of MNIST for two epochs. The second counts:
-the first pays for memory and threads. Both programs time their epoch themselves, in seconds of all cores together
-and on the clock; times are extrapolated to the 60,000 pictures of an epoch. PyTorch is measured twice: with the same signs
-as onebit and as the float network; `peers/train_torch.py` says what it is given.
+Every turn is a process of its own that trains a network on the first pictures of MNIST for two epochs. The second
+counts: the first pays for memory and threads. Both programs time their epoch themselves, in seconds of all cores
+together and on the clock; times are extrapolated to the 60,000 pictures of an epoch. PyTorch is measured twice: with the
+same signs as onebit and as the float network; `peers/train_torch.py` says what it is given.
 """
 import argparse
 import datetime
+import itertools
 import json
 import os
 import statistics
@@ -34,12 +35,15 @@ FULL = 60_000
 PYTORCH_CPU = "https://download.pytorch.org/whl/cpu"
 
 COMPARED = """\
-An epoch of 60,000 pictures of 28x28, extrapolated from {pictures:,}: minimum (median) of {rounds} turns, and the time beside onebit's.
-Every program runs the same layers with the same batch and Adam, without augmentation and without validation.
+An epoch of 60,000 pictures of 28x28, extrapolated from {pictures:,}: minimum (median) of {rounds} turns, and how many
+times onebit's minimum that is; below 1 PyTorch is faster. Every program runs the same layers with the same batch and Adam, without
+augmentation and without validation.
 
 * **onebit** is `onebit train RECIPE`: decoded pictures become batches, binary layers of signs, and the report's counts.
 * **PyTorch, signs** computes the same: float products of +1 and -1, the gradient of `clip(x, -1, 1)`, latent weights clipped.
 * **PyTorch, float** is the network that a user would train instead: float weights, `hardtanh` where the other has signs.
+
+PyTorch has oneDNN, the fused Adam, NHWC and threads that sleep while they wait (`OMP_WAIT_POLICY=passive`).
 """
 
 
@@ -60,9 +64,11 @@ def setup(env):
 
 def ask(command, threads):
     """What a process prints as JSON."""
-    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    variables = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    # PyTorch's threads spin while they wait, which costs up to ten times the work where other programs run too.
+    variables["OMP_WAIT_POLICY"] = "passive"
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env={**os.environ, **count})
+        [str(word) for word in command], capture_output=True, text=True, check=False, env={**os.environ, **variables})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         sys.exit(f"{command[0]} ended with {done.returncode}: {last}")
@@ -97,21 +103,30 @@ def measure(args):
     """Everything; the result as `markdown` reads it."""
     result = {
         "machine": f"{cpu_name()}, {os.cpu_count()} cores", "date": datetime.date.today().isoformat(),
-        "rounds": args.rounds, "pictures": args.pictures, "versions": {}, "rows": []}
-    runs = [onebit, lambda *a: pytorch(*a, "--binary"), pytorch]
-    for network in args.networks:
-        for batch in args.batches:
-            for threads in sorted({1, args.threads}):
-                turns = {program: [] for program in PROGRAMS}
-                for _ in range(args.rounds):
-                    for program, run in zip(PROGRAMS, runs):
-                        epochs, result["versions"][program.split(",")[0]] = run(args, network, batch, threads)
-                        turns[program].append(epochs[-1])
-                for program, epochs in turns.items():
-                    result["rows"].append(row(network, batch, threads, program, epochs, FULL / args.pictures))
-                shown = ", ".join(f"{r['program']} {r['cpu_seconds'][0]:.1f}" for r in result["rows"][-3:])
-                note(f"{network}, batch {batch}, {threads} threads: CPU-seconds of an epoch: {shown}")
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, "rounds": args.rounds,
+        "pictures": args.pictures, "versions": {}, "rows": []}
+    try:
+        for place in itertools.product(args.networks, args.batches, sorted({1, args.threads})):
+            rows = take_turns(args, place, result["versions"])
+            result["rows"] += rows
+            shown = "; ".join(f"{r['program']} {r['cpu_seconds'][0]:.1f}" for r in rows)
+            note("{}, batch {}, threads {}: CPU-seconds of an epoch: ".format(*place) + shown)
+    except KeyboardInterrupt:
+        if not result["rows"]:
+            sys.exit("stopped")
+        note("stopped: the result holds what was measured so far")
     return result
+
+
+def take_turns(args, place, versions):
+    """Rows of the result for one network, batch and number of threads."""
+    runs = [onebit, lambda *a: pytorch(*a, "--binary"), pytorch]
+    turns = {program: [] for program in PROGRAMS}
+    for _ in range(args.rounds):
+        for program, run in zip(PROGRAMS, runs):
+            epochs, versions[program.split(",")[0]] = run(args, *place)
+            turns[program].append(epochs[-1])
+    return [row(*place, program, epochs, FULL / args.pictures) for program, epochs in turns.items()]
 
 
 def row(network, batch, threads, program, epochs, factor):
@@ -130,7 +145,8 @@ def markdown(result):
     """Two tables, and what is compared."""
     lines = [COMPARED.format(**result)]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    lines.append(f"{result['machine']}, {versions}, {result['date']}.\n")
+    lines.append(f"{result['machine']}, {versions}, {result['date']}; load average {result['load']:.1f} when it began"
+                 f"{', so not an idle machine' if result['load'] > 0.5 else ''}.\n")
     for key, what in [("cpu_seconds", "Seconds of all cores together"), ("seconds", "Seconds on the clock")]:
         lines += [f"{what}:\n", "| network | batch | threads | " + " | ".join(PROGRAMS) + " |", "|---" * 6 + "|"]
         places = dict.fromkeys((r["network"], r["batch"], r["threads"]) for r in result["rows"])
@@ -140,10 +156,10 @@ def markdown(result):
             cells = [cells[0], *(f"{c}, {r[key][0] / rows[0][key][0]:.2f}x" for c, r in zip(cells[1:], rows[1:]))]
             lines.append("| " + " | ".join(map(str, [*place, *cells])) + " |")
         lines.append("")
-    learned = [f"{p} {100 * statistics.median(r['train_accuracy'] for r in result['rows'] if r['program'] == p):.0f} %"
+    learned = [f"{p}: {100 * statistics.median(r['train_accuracy'] for r in result['rows'] if r['program'] == p):.0f} %"
                for p in PROGRAMS]
-    lines.append(f"That all of them learn: {', '.join(learned)} of the pictures are classified right during the second epoch "
-                 "(median of the rows).")
+    lines.append("That all of them learn: of the pictures these are classified right during the second epoch (median of\n"
+                 f"the rows): {'; '.join(learned)}.")
     return "\n".join(lines) + "\n"
 
 

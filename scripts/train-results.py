@@ -121,7 +121,7 @@ class Run:
         os.makedirs(self.folder, exist_ok=True)
         note(f"{clock()} {self}: {'goes on' if resumes else 'begins'}")
         with open(self.file("progress.txt"), "a", encoding="utf-8") as progress:
-            # In a group of its own, so that Ctrl-C reaches it once, from here: a second one would stop it without saving.
+            # In a group of its own, so that Ctrl-C reaches it once, from here: a second would stop it without saving.
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=progress, start_new_session=True)
 
@@ -206,7 +206,9 @@ def entry(network, args, results):
     options = [*network.options, *args.options, *(["--limit", str(args.limit)] if args.limit else [])]
     data = os.path.basename(os.path.normpath(network.data))
     command = ["onebit", "train", os.path.basename(network.recipe), "--data", data, *options]
-    return {"network": network.name, "data": DATA.get(data, data), "command": shlex.join(command), "runs": results}
+    return {
+        "network": network.name, "data": DATA.get(data, data), "command": shlex.join(command),
+        "trial": bool(args.epochs or args.limit), "runs": results}
 
 
 def merged(path, new):
@@ -264,9 +266,10 @@ def markdown(networks):
             jobs = f", {r['jobs']} at a time" if (r["jobs"] or 1) > 1 else ""
             place = f"{r['machine']}, device {r['device']}, {threads}{jobs}, onebit {r['version']}, {r['date']}"
             places.setdefault(place, []).append(e["network"])
-    text = table(heads, rows) + "\nCPU-minutes are those of all cores together for one seed, minutes those on the clock. "
-    text += "Differences are test pictures, of all seeds together, on which the model file and the training graph give "
-    text += "another class.\n"
+    text = table(heads, rows) + BELOW
+    trials = [e["network"] for e in networks if e["trial"]]
+    if trials:
+        text += f"\nOnly trials, with fewer epochs or pictures: {', '.join(trials)}.\n"
     for place, names in places.items():
         text += f"\nMeasured on {place}: {', '.join(dict.fromkeys(names))}.\n"
     text += "\n```\n" + "".join(f"{e['command']}{seed_option(e['runs'])}\n" for e in networks) + "```\n"
@@ -287,7 +290,7 @@ def best(runs):
 
 
 def install(folder, trained, entries):
-    """Copies the best seed of each network, and writes results.json and README.md over all that are there."""
+    """Copies the best seed of each network, and writes results.json and README.md over all that are there; these."""
     new = []
     for e in entries:
         chosen = best(e["runs"])
@@ -310,12 +313,18 @@ def install(folder, trained, entries):
         valid = "–" if r["valid_accuracy"] is None else percent(r["valid_accuracy"])
         rows.append([
             f"[{name}]({name}/model.onebit)", e["data"], str(r["seed"]), valid, of_seeds([r])[0],
-            f"{of_seeds(runs)[0]} of {len(runs)}", f"{r['file_bytes']:,}", differ([r]), f"`{e['command']} --seed {r['seed']}`"])
+            f"{of_seeds(runs)[0]} of {len(runs)}", f"{r['file_bytes']:,}", differ([r]),
+            f"`{e['command']} --seed {r['seed']}`"])
     heads = ["network", "data", "seed", "validation", "test, this file", "test, mean of seeds", "bytes", "differences",
              "made by"]
     write(os.path.join(folder, "README.md"), "# Trained networks\n\n" + INSTALLED + "\n" + table(heads, rows))
+    return networks
 
 
+BELOW = """
+CPU-minutes are those of all cores together for one seed, minutes those on the clock. Differences are test pictures, of all seeds
+together, on which the model file and the training graph give another class.
+"""
 INSTALLED = """\
 Written by `scripts/train-results.py --install`, which trained them. Each folder has the network (`model.onebit`), its recipe with all
 that was replaced, and the log of its run. Of several seeds the one with the best validation accuracy is here; test pictures chose
@@ -374,7 +383,8 @@ def parse():
     parser.add_argument("--epochs", type=positive, metavar="N", help="for a trial: of each run")
     parser.add_argument("--limit", type=positive, metavar="N", help="for a trial: the first N pictures of each part")
     parser.add_argument("--onebit", default=os.path.join(TARGET, "release", "onebit"), help="the command to run")
-    parser.add_argument("--markdown", metavar="FILE", help="write the table there too, between its marks if it has them")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table there too, between its marks if it has "
+                        "them; with --install that of all that are installed")
     parser.add_argument("--install", metavar="FOLDER", help="copy the best seed of each network there")
     args = parser.parse_intermixed_args()
     if args.gpu and not (args.device or args.devices):
@@ -421,16 +431,19 @@ def main():
     text = markdown(all_networks)
     write(path, json.dumps({"networks": all_networks}, indent=1) + "\n")
     write(os.path.join(args.out, "results.md"), text)
-    if args.markdown:
-        write(args.markdown, between_marks(args.markdown, text, "results", "train-results.py"))
     print(text, end="")
     if not good:
         sys.exit("not all runs are finished: call it again to go on"
                  + ("; nothing was installed" if args.install else ""))
     if args.install:
-        install(args.install, runs, entries)
+        text = markdown(install(args.install, runs, entries))
+    if args.markdown:
+        write(args.markdown, between_marks(args.markdown, text, "results", "train-results.py"))
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped")
