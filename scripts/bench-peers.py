@@ -15,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import tempfile
 import time
 
 from peers import onebit, report
+from peers.common import cpu_name
 from peers.workloads import all_workloads
 
 SCRIPTS = os.path.dirname(os.path.abspath(__file__))
@@ -172,16 +172,6 @@ def run_threads(threads, loads, programs, directory, args, result):
     finally:
         for worker in workers:
             worker.close()
-
-
-def cpu_name():
-    """Model and flags that matter of this CPU."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
-        return next(v.strip() for k, v in lines.items() if k.strip() == "model name")
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def write(path, text):

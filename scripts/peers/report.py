@@ -80,9 +80,9 @@ def markdown(result):
     return "\n".join(lines) + "\n"
 
 
-def between_marks(path, text):
+def between_marks(path, text, name="peers", script="bench-peers.py"):
     """The text of a file with `text` between its marks; `text` alone where there is no such file, or it has none."""
-    first, last = "<!-- peers: written by scripts/bench-peers.py -->\n", "<!-- end of peers -->"
+    first, last = f"<!-- {name}: written by scripts/{script} -->\n", f"<!-- end of {name} -->"
     try:
         with open(path, encoding="utf-8") as file:
             old = file.read()
