@@ -32,7 +32,7 @@ mod with_alloc {
     use crate::model::{Error, Params, Tensor};
     use crate::ops::Op;
     use crate::reference::Values;
-    use crate::types::{DType, Quant, ValueType};
+    use crate::types::{DType, Encoding, Quant, ValueType};
     use alloc::{format, vec::Vec};
 
     /// Type of the output.
@@ -58,13 +58,15 @@ mod with_alloc {
     pub fn cases() -> Vec<Case> {
         let mut rng = Rng::new(28);
         let packed = formats().into_iter().filter(|q| *q != Quant::TERNARY).map(DType::Bits);
-        let case = |d: DType| {
+        let mut case = |name: &str, d: DType, largest: f32| {
             let levels = d.quant().map_or(0, Quant::levels);
-            let table = rng.floats(levels, -1e9, 1e9).into_iter().map(|v| v as i32).collect();
-            let mut case = Case::new(&format!("{d}"), Op::Lookup, &[map(2, 3, 66, d)]);
+            let table = rng.floats(levels, -largest, largest).into_iter().map(|v| v as i32).collect();
+            let mut case = Case::new(&format!("{d}{name}"), Op::Lookup, &[map(2, 3, 66, d)]);
             case.params.weight = Some(Tensor::i32_matrix(1, levels, table));
             case
         };
-        packed.map(case).collect()
+        let mut cases: Vec<Case> = packed.map(|d| case("", d, 1e7)).collect();
+        cases.push(case(", beyond floats", DType::Bits(Quant::new(4, Encoding::Unsigned)), 1e9));
+        cases
     }
 }
