@@ -40,10 +40,13 @@ pub struct Values {
     pub statistics: Vec<Option<(Vec<f32>, Vec<f32>)>>,
 }
 
+/// The text on one line, as model files hold them.
+pub(crate) fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What the model file says of a network that a recipe describes; classes, accuracy and the training are the caller's.
 pub fn meta(recipe: &Recipe) -> Meta {
-    // Model files hold names of one line.
-    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (name, source) = (line(&recipe.name), line(&format!("onebit train: {}", recipe.about)));
     Meta { name, source, input: recipe.network.preprocessing(), ..Meta::default() }
 }

@@ -3,6 +3,7 @@
 use crate::layer::{Act, Weights};
 use crate::network::{Linear, Network, NodeOp};
 use crate::ops::act::{self, Function};
+use crate::ops::host::numbers;
 use crate::ops::linear::{self, LinearOp};
 use crate::ops::norm::{self, Statistics};
 use crate::ops::pool;
@@ -103,7 +104,7 @@ impl Pass<'_> {
             NodeOp::Norm(n) => float(match self.mode {
                 Mode::Evaluate => {
                     let (mean, variance) = statistics.expect("every BatchNorm has statistics");
-                    let gamma = self.learned.first().map(|g| host(g));
+                    let gamma = self.learned.first().map(|g| numbers(g));
                     let scale = norm::scale(n.eps, gamma.as_deref(), variance);
                     let [mean, scale] = [mean.clone(), scale].map(|v| self.channels(v));
                     let y = (x - mean) * scale;
@@ -118,7 +119,7 @@ impl Pass<'_> {
                         Form::Fused => norm::fused(n, x, learned),
                         Form::Plain => {
                             let (y, [mean, variance]) = norm::plain(n, x, learned);
-                            (y, (host(&mean), host(&variance)))
+                            (y, (numbers(&mean), numbers(&variance)))
                         }
                     };
                     found.push((self.node, batch));
@@ -187,7 +188,7 @@ impl Pass<'_> {
             }
             Act::Pact(bits) => {
                 if self.form == Form::Fused {
-                    scale = host(self.learned[0])[0].max(f32::MIN_POSITIVE) / levels(bits);
+                    scale = numbers(self.learned[0])[0].max(f32::MIN_POSITIVE) / levels(bits);
                 }
                 self.function(Function::Pact(bits), x, p(0))
             }
@@ -218,9 +219,4 @@ impl Pass<'_> {
         let n = v.len();
         Tensor::from_data(TensorData::new(v, [1, 1, 1, n]), self.device)
     }
-}
-
-/// The numbers of a tensor.
-pub fn host(t: &Tensor<4>) -> Vec<f32> {
-    t.to_data().try_into_vec().expect("floats")
 }

@@ -90,7 +90,7 @@ impl Default for Train {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Loss {
-    /// Cross-entropy of the softmax; `smoothing` is spread over the wrong classes.
+    /// Cross-entropy of the softmax.
     CrossEntropy {
         /// Share of the target given to all classes alike.
         #[serde(default)]

@@ -200,7 +200,7 @@ pub fn fused(function: Function, x: Tensor<4>, p: Option<&Tensor<4>>) -> Tensor<
 }
 
 /// `value` with the derivative of `smooth`: exact, where `smooth + (value - smooth)` would be rounded.
-fn straight_through(value: Tensor<4>, smooth: Tensor<4>) -> Tensor<4> {
+pub fn straight_through(value: Tensor<4>, smooth: Tensor<4>) -> Tensor<4> {
     value.detach() + (smooth.clone() - smooth.detach())
 }
 

@@ -31,6 +31,11 @@ impl std::ops::Deref for Numbers {
     }
 }
 
+/// The numbers of a tensor on any device, copied.
+pub fn numbers(t: &Tensor<4>) -> Vec<f32> {
+    t.to_data().try_into_vec().expect("floats")
+}
+
 /// From the gradient of the output to those of the inputs that are wanted.
 pub type BackwardPass = Arc<dyn Fn(&[f32], [bool; 3]) -> [Option<Vec<f32>>; 3] + Send + Sync>;
 

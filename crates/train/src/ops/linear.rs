@@ -85,8 +85,10 @@ impl HostOp for LinearOp {
         }
         let op = self.clone();
         let pass: BackwardPass = Arc::new(move |dy, [want_x, want_w, want_bias]| {
-            let real = crate::weights::real_weights(op.linear.weights, &w, op.output.c);
-            let dx = want_x.then(|| backward::inputs(&op, dy, &real));
+            let dx = want_x.then(|| {
+                let real = crate::weights::real_weights(op.linear.weights, &w, op.output.c);
+                backward::inputs(&op, dy, &real)
+            });
             let dw = want_w.then(|| {
                 let dq = backward::weights(&op, dy, &x);
                 gradient::of_latent(op.linear.weights, &w, dq, op.output.c)

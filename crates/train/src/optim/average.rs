@@ -1,8 +1,9 @@
 //! Moving averages of parameters (Polyak and Juditsky 1992), often better than the last values.
 
 use super::host::{self, Lane};
-use super::{State, numbers, tensor};
+use super::{State, tensor};
 use crate::network::Param;
+use crate::ops::host::numbers;
 use burn::tensor::Tensor;
 use onebit::error::Result;
 

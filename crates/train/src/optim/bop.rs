@@ -14,12 +14,6 @@ pub struct Bop {
     pub threshold: f32,
 }
 
-impl Bop {
-    fn rate(&self, step: Step) -> f32 {
-        (f64::from(self.rate) * step.factor) as f32
-    }
-}
-
 impl Rule for Bop {
     fn moments(&self) -> &'static [&'static str] {
         &["mean"]
@@ -33,14 +27,14 @@ impl Rule for Bop {
         moments: &mut [Tensor<4>],
     ) -> Tensor<4> {
         let [mean] = moments else { unreachable!("as many as `moments` names") };
-        *mean = mean.clone() + (gradient - mean.clone()) * self.rate(step);
+        *mean = mean.clone() + (gradient - mean.clone()) * step.rate(self.rate);
         let sign = value.greater_equal_elem(0.0).float() * 2.0 - 1.0;
         let flips = (sign.clone() * mean.clone()).greater_elem(self.threshold);
         sign.clone().mask_where(flips, sign.neg())
     }
 
     fn fused(&self, step: Step, lane: Lane<'_>) {
-        let (rate, threshold) = (self.rate(step), self.threshold);
+        let (rate, threshold) = (step.rate(self.rate), self.threshold);
         let [mean, _] = lane.moments;
         for ((w, g), m) in lane.value.iter_mut().zip(lane.gradient).zip(mean) {
             *m += (g - *m) * rate;

@@ -17,6 +17,7 @@ pub use flips::Flips;
 pub use state::State;
 
 use crate::network::{Param, Role};
+use crate::ops::host::numbers;
 use crate::recipe::{Optimizer, Train};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use host::Lane;
@@ -264,11 +265,6 @@ fn first_wild<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor<4>)>) -> Re
 fn all_tame(numbers: &[f32]) -> bool {
     // Whole chunks without a branch become vector instructions.
     numbers.chunks(4096).all(|chunk| chunk.iter().fold(true, |tame, x| tame & (x.abs() < LIMIT)))
-}
-
-/// The numbers of a tensor, copied.
-fn numbers(tensor: &Tensor<4>) -> Vec<f32> {
-    tensor.clone().into_data().iter::<f32>().collect()
 }
 
 /// A tensor on the CPU.

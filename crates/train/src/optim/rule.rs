@@ -14,6 +14,13 @@ pub struct Step {
     pub clip: f32,
 }
 
+impl Step {
+    /// The learning rate of this step.
+    pub fn rate(self, rate: f32) -> f32 {
+        (f64::from(rate) * self.factor) as f32
+    }
+}
+
 /// An optimiser for one parameter, with all its constants.
 pub trait Rule: Send + Sync {
     /// Names of the tensors of the parameter's shape that it keeps from step to step, all 0 at first; two at most.

@@ -21,12 +21,6 @@ pub struct Sgd {
     pub nesterov: bool,
 }
 
-impl Sgd {
-    fn rate(&self, step: Step) -> f32 {
-        (f64::from(self.rate) * step.factor) as f32
-    }
-}
-
 impl Rule for Sgd {
     fn moments(&self) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["momentum"] }
@@ -44,12 +38,12 @@ impl Rule for Sgd {
             *mean = mean.clone() * self.momentum + by.clone();
             by = if self.nesterov { by + mean.clone() * self.momentum } else { mean.clone() };
         }
-        value - by * self.rate(step)
+        value - by * step.rate(self.rate)
     }
 
     fn fused(&self, step: Step, lane: Lane<'_>) {
         let Sgd { momentum, decay, .. } = *self;
-        let (rate, clip) = (self.rate(step), step.clip);
+        let (rate, clip) = (step.rate(self.rate), step.clip);
         let [mean, _] = lane.moments;
         let numbers = lane.value.iter_mut().zip(lane.gradient);
         if momentum == 0.0 {

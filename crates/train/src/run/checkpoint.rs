@@ -124,14 +124,6 @@ impl Checkpoint {
     }
 }
 
-/// The log of the run in a checkpoint.
-///
-/// # Errors
-/// As [`Checkpoint::load`].
-pub fn log(path: &Path) -> Result<Log> {
-    Ok(read(path)?.0.log)
-}
-
 /// Parameters and statistics of a checkpoint by name, to start another run from.
 ///
 /// # Errors

@@ -1,12 +1,9 @@
 //! The end of a run: export of the best epoch, and the proof that the engine computes what was trained.
 
-use super::learner::argmax;
 use super::record::Outcome;
-use super::{BEST, Checkpoint, MODEL, Run, preprocessing};
+use super::{BEST, Checkpoint, MODEL, Run};
 use crate::data;
-use crate::export::lower;
-use crate::layer::Act;
-use crate::network::NodeOp;
+use crate::export::{line, lower, meta};
 use onebit::elements::Elements;
 use onebit::error::{Error, Result};
 use onebit::meta::{Accuracy, Meta, Training};
@@ -19,9 +16,6 @@ impl Run<'_> {
         let best = Checkpoint::load(&self.learner.network, &self.job.folder.join(BEST))?;
         let mut outcome = Outcome { best_epoch: best.progress.epochs, ended, ..Outcome::default() };
         let meta = Meta {
-            name: self.log.name.clone(),
-            source: format!("trained by onebit {} on {}", self.log.version, self.job.recipe.data),
-            input: preprocessing(&self.job.recipe),
             classes: self.source.class_names().to_vec(),
             training: Some(Training {
                 recipe: self.log.recipe.clone(),
@@ -29,7 +23,7 @@ impl Run<'_> {
                 epochs: best.progress.epochs,
                 data: self.log.data_hash.clone(),
             }),
-            ..Meta::default()
+            ..meta(&self.job.recipe)
         };
         let mut graph = lower(&self.learner.network, &best.values, meta)?;
         passes::optimize(&mut graph)?;
@@ -40,7 +34,7 @@ impl Run<'_> {
             let session = Session::new(&model, meta.clone(), &session::Options::default())?;
             self.compare(&test, &session, &mut outcome)?;
             let (correct, total) = outcome.test.unwrap_or_default();
-            let data = format!("{}, test pictures", self.job.recipe.data);
+            let data = line(&format!("{}, test pictures", self.job.recipe.data));
             meta.accuracy = Some(Accuracy { data, correct, total });
         }
         let path = self.job.folder.join(MODEL);
@@ -65,10 +59,12 @@ impl Run<'_> {
             }
             let trained = self.learner.evaluate(&batch.pixels);
             let run = session.run_elements(Elements::F32(&batch.pixels))?;
-            for ((output, trained), (label, index)) in
-                run.iter().zip(trained.chunks_exact(classes)).zip(batch.labels.iter().zip(&batch.indices))
+            let expected = self.learner.classes_of(&trained);
+            let rows = trained.chunks_exact(classes).zip(expected);
+            for ((output, (trained, expected)), (label, index)) in
+                run.iter().zip(rows).zip(batch.labels.iter().zip(&batch.indices))
             {
-                let (class, expected) = (output.class(), argmax(trained));
+                let class = output.class();
                 confusion[*label as usize][class] += 1;
                 correct += usize::from(class == *label as usize);
                 total += 1;
@@ -81,7 +77,7 @@ impl Run<'_> {
                 }
             }
         }
-        if inexact > 0 && !self.is_float() {
+        if inexact > 0 {
             differences
                 .push(format!("the scores of {inexact} of {total} pictures differ in their last bits"));
         }
@@ -89,13 +85,5 @@ impl Run<'_> {
         outcome.confusion = confusion;
         outcome.differences = differences;
         Ok(())
-    }
-
-    /// Whether quantisers with too many bits for planes are simulated in floats.
-    fn is_float(&self) -> bool {
-        self.learner.network.nodes.iter().any(|n| match &n.op {
-            NodeOp::Act(act @ (Act::Dorefa(_) | Act::Pact(_))) => act.quant().is_none(),
-            _ => false,
-        })
     }
 }

@@ -2,13 +2,15 @@
 
 use crate::data::{Batch, Purpose, Random};
 use crate::export::Values;
-use crate::forward::{Form, Found, Mode, forward, host};
+use crate::forward::{Form, Found, Mode, forward};
 use crate::loss::{distillation, loss};
 use crate::network::{Init, Network, NodeOp, Param};
+use crate::ops::host::numbers;
 use crate::ops::norm::Statistics;
 use crate::optim::{Average, Optimizers, State};
 use crate::recipe::{Optimizer, Recipe, Train};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use onebit::core::ops::argmax;
 use onebit::error::{Error, Result};
 
 /// Everything that a step changes.
@@ -197,11 +199,8 @@ impl Learner {
         let mode = Mode::Train { float_weights: options.float_weights, seed: options.seed };
         let (logits, found) = forward(&self.network, self.form, mode, &leaves, &self.statistics, x);
         let scores: Vec<f32> = logits.clone().inner().into_data().try_into_vec().expect("floats");
-        let correct = scores
-            .chunks_exact(classes)
-            .zip(&labels)
-            .filter(|(scores, label)| argmax(scores) as i64 == **label)
-            .count();
+        let answers = self.classes_of(&scores);
+        let correct = answers.iter().zip(&labels).filter(|(class, label)| **class as i64 == **label).count();
         let mut objective = loss(self.train.loss, logits.clone(), targets);
         if let Some(teacher) = options.teacher {
             let teacher = teacher[pictures.start * classes..pictures.end * classes].to_vec();
@@ -239,6 +238,14 @@ impl Learner {
         logits.into_data().try_into_vec().expect("floats")
     }
 
+    /// The class of each row of outputs: its first largest.
+    pub fn classes_of(&self, scores: &[f32]) -> Vec<usize> {
+        let classes = self.network.classes();
+        let mut found = vec![0; scores.len() / classes];
+        argmax::run(classes, scores, &mut found);
+        found.into_iter().map(|class| class as usize).collect()
+    }
+
     /// The sum of the loss of some outputs.
     pub fn loss_of(&self, scores: &[f32], labels: &[u32]) -> f64 {
         let (n, device) = (labels.len(), &self.devices[0]);
@@ -253,12 +260,12 @@ impl Learner {
     /// The numbers that are exported: moving averages where the recipe has them.
     pub fn exported(&self) -> Values {
         let values = self.average.as_ref().map_or(&self.values[..], Average::values);
-        Values { params: values.iter().map(host).collect(), statistics: self.statistics.clone() }
+        Values { params: values.iter().map(numbers).collect(), statistics: self.statistics.clone() }
     }
 
     /// The numbers that learn.
     pub fn values(&self) -> Values {
-        Values { params: self.values.iter().map(host).collect(), statistics: self.statistics.clone() }
+        Values { params: self.values.iter().map(numbers).collect(), statistics: self.statistics.clone() }
     }
 
     /// Takes the numbers of an export, and evaluates them from now on.
@@ -318,17 +325,6 @@ impl Learner {
         self.statistics.clone_from(&values.statistics);
         Ok(())
     }
-}
-
-/// Index of the first largest score.
-pub fn argmax(scores: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, s) in scores.iter().enumerate() {
-        if *s > scores[best] {
-            best = i;
-        }
-    }
-    best
 }
 
 fn scale((mean, variance): &mut Statistics, factor: f32) {

@@ -16,9 +16,8 @@ use crate::recipe::{Recipe, Train};
 use crate::schedule;
 use checkpoint::{Checkpoint, Progress};
 use cpu_time::ProcessTime;
-use learner::{Learner, StepOptions, Stepped, argmax};
+use learner::{Learner, StepOptions, Stepped};
 use onebit::error::{Error, Result};
-use onebit::meta::Preprocessing;
 use onebit::{Image, Session};
 use record::{Epoch, Event, Log, Observer, Step};
 use std::path::{Path, PathBuf};
@@ -234,7 +233,7 @@ impl<'a> Run<'a> {
     /// Options of a pass over pictures.
     fn options(&self, learning: bool) -> data::Options {
         let (recipe, train) = (&self.job.recipe, self.train());
-        let input = preprocessing(recipe);
+        let input = recipe.network.preprocessing();
         let mut options = data::Options::new(self.learner.network.input, input);
         options.classes = self.learner.network.classes();
         options.seed = train.seed;
@@ -330,7 +329,8 @@ impl<'a> Run<'a> {
             cpu_seconds: cpu.elapsed().as_secs_f64(),
             best: better,
         };
-        self.progress = Progress { epochs: number, best: p.best, ..Progress::default() }.with_time_of(p);
+        let Progress { best, seconds, cpu_seconds, .. } = *p;
+        self.progress = Progress { epochs: number, best, seconds, cpu_seconds, ..Progress::default() };
         if better {
             self.progress.best = Some((number, valid_accuracy.unwrap_or(0.0)));
             self.log.epochs.iter_mut().for_each(|e| e.best = false);
@@ -358,8 +358,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let scores = self.learner.evaluate(&batch.pixels);
-            let rows = scores.chunks_exact(self.learner.network.classes());
-            let correct = rows.zip(&batch.labels).filter(|(s, l)| argmax(s) == **l as usize).count();
+            let found = self.learner.classes_of(&scores);
+            let correct = found.iter().zip(&batch.labels).filter(|(c, l)| **c == **l as usize).count();
             sum += Stepped {
                 loss: self.learner.loss_of(&scores, &batch.labels),
                 correct,
@@ -396,7 +396,7 @@ impl<'a> Run<'a> {
     /// Outputs of the teacher for a batch, which it sees with its own preprocessing.
     fn outputs_of(&self, teacher: &Session, batch: &Batch) -> Result<Vec<f32>> {
         let shape = self.learner.network.input;
-        let input = preprocessing(&self.job.recipe);
+        let input = self.job.recipe.network.preprocessing();
         let normalised = self.learner.network.input_quant.is_none();
         let images = batch
             .pixels
@@ -437,13 +437,6 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Progress {
-    fn with_time_of(mut self, other: &Progress) -> Self {
-        (self.seconds, self.cpu_seconds) = (other.seconds, other.cpu_seconds);
-        self
-    }
-}
-
 fn share(part: usize, all: usize) -> f64 {
     part as f64 / all.max(1) as f64
 }
@@ -452,15 +445,6 @@ fn base_rate(train: &Train) -> f32 {
     use crate::recipe::Optimizer::{Adam, Bop, Sgd};
     match train.optimizer {
         Adam { rate, .. } | Sgd { rate, .. } | Bop { rate, .. } => rate,
-    }
-}
-
-/// How pictures become the input, as the model file says it.
-fn preprocessing(recipe: &Recipe) -> Preprocessing {
-    Preprocessing {
-        mean: recipe.network.mean.clone(),
-        std: recipe.network.std.clone(),
-        ..Preprocessing::default()
     }
 }
 

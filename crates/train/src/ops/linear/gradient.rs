@@ -1,7 +1,7 @@
 //! From the gradient of quantised weights to that of latent weights.
 
 use crate::layer::{Estimator, Weights};
-use crate::ops::act::slope;
+use crate::ops::act::{scale_by_slope, slope};
 use crate::weights::quantize_weights;
 
 /// `q'` of the table in [`super`], times `dq`; `rows` filters.
@@ -10,7 +10,7 @@ pub fn of_latent(weights: Weights, w: &[f32], mut dq: Vec<f32>, rows: usize) -> 
     let inside = |w: f32| slope(Estimator::Clip(1.0), w);
     match weights {
         Weights::Default | Weights::Float => {}
-        Weights::Sign(estimator) => super::super::act::scale_by_slope(estimator, w, &mut dq),
+        Weights::Sign(estimator) => scale_by_slope(estimator, w, &mut dq),
         Weights::Ternary => dq.iter_mut().zip(w).for_each(|(d, w)| *d *= inside(*w)),
         Weights::Xnor | Weights::Magnitude => {
             let (_, scales) = quantize_weights(weights, w, rows).expect("quantises to bits");

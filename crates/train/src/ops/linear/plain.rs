@@ -2,7 +2,7 @@
 
 use super::LinearOp;
 use crate::layer::Weights;
-use crate::ops::act::plain_sign;
+use crate::ops::act::{plain_sign, straight_through};
 use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -11,7 +11,6 @@ use burn::tensor::ops::ConvOptions;
 pub fn quantized(weights: Weights, w: Tensor<4>) -> Tensor<4> {
     let [n, kh, kw, c] = w.dims();
     let mean = |t: Tensor<4>| t.reshape([n, kh * kw * c]).mean_dim(1).reshape([n, 1, 1, 1]);
-    let straight = |value: Tensor<4>, smooth: Tensor<4>| value.detach() + (smooth.clone() - smooth.detach());
     match weights {
         Weights::Default | Weights::Float => w,
         Weights::Sign(estimator) => plain_sign(estimator, w),
@@ -29,7 +28,7 @@ pub fn quantized(weights: Weights, w: Tensor<4>) -> Tensor<4> {
             let large = fixed.clone().abs().greater(delta).float();
             let scale = mean(fixed.clone().abs() * large.clone()) / mean(large.clone()).clamp_min(1e-12);
             let sign = fixed.greater_equal_elem(0.0).float() * 2.0 - 1.0;
-            straight(sign * large * scale, w.clamp(-1.0, 1.0))
+            straight_through(sign * large * scale, w.clamp(-1.0, 1.0))
         }
         Weights::Dorefa(bits) => {
             let levels = crate::weights::levels(bits);
@@ -37,7 +36,7 @@ pub fn quantized(weights: Weights, w: Tensor<4>) -> Tensor<4> {
             let max = t.clone().detach().abs().max().reshape([1, 1, 1, 1]).clamp_min(f32::MIN_POSITIVE);
             let share = t / (max * 2.0) + 0.5;
             let value = (share.clone().detach() * levels).round() * (2.0 / levels) - 1.0;
-            straight(value, share * 2.0 - 1.0)
+            straight_through(value, share * 2.0 - 1.0)
         }
     }
 }
