@@ -69,6 +69,7 @@ __attribute__((used)) static void fault(void) {
 
 #ifdef __riscv
 __asm__(".section .reset, \"ax\"\n"
+        ".option arch, +zicsr\n"
         ".globl reset\n"
         "reset:\n"
         "la sp, stack_top\n"
