@@ -1,10 +1,11 @@
-/* ATmega328P: bytes come and go through the UART at 1 Mbaud, 8N1; on a real board send an image, then wait for its line. */
+/* ATmega328P at 16 MHz: bytes come and go through the UART at 1 Mbaud, 8N1. A real board, which has no room for a
+ * second input, would be sent one at a time: each when the line of the one before has come. */
 #include "board.h"
 #include <avr/io.h>
 
 /* Before main, without a call. */
 __attribute__((naked, used, section(".init3"))) void board_start(void) {
-    UBRR0 = F_CPU / 8 / 1000000 - 1;
+    UBRR0 = 16000000 / 8 / 1000000 - 1;
     UCSR0A = _BV(U2X0);
     UCSR0B = _BV(RXEN0) | _BV(TXEN0);
 }

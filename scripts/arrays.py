@@ -8,8 +8,8 @@ import struct
 import sys
 
 IDX = {8: "B", 9: "b", 11: "h", 12: "i", 13: "f", 14: "d"}
-NPY = {"|u1": "B", "|b1": "B", "|i1": "b", "<u2": "H", "<i2": "h", "<u4": "I", "<i4": "i", "<u8": "Q", "<i8": "q", "<f4": "f",
-       "<f8": "d"}
+NPY = {"|u1": "B", "|b1": "B", "|i1": "b", "<u2": "H", "<i2": "h", "<u4": "I", "<i4": "i", "<u8": "Q", "<i8": "q",
+       "<f4": "f", "<f8": "d"}
 
 
 class Unreadable(Exception):

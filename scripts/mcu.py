@@ -14,10 +14,10 @@ also compile without a warning as C99 and C++11 on every compiler of the targets
 figure means and what to install.
 """
 import argparse
+import collections
 import json
 import os
 import re
-import shutil
 import statistics
 import struct
 import subprocess
@@ -32,10 +32,10 @@ BUILD = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "targ
 
 # What is missing, as programs say it, and the Debian package that has it.
 PACKAGES = {
-    "gcc": "gcc libc6-dev", "g++": "g++", "clang": "clang", "clang++": "clang", "arm-none-eabi-gcc": "gcc-arm-none-eabi",
-    "avr-gcc": "gcc-avr", "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf", "qemu-system-arm": "qemu-system-arm",
-    "qemu-system-riscv32": "qemu-system-misc"}
-FILES = {"libclang_rt": "libclang-rt-dev", "avr/io.h": "avr-libc", "crtatmega328p.o": "avr-libc", "simavr/": "libsimavr-dev"}
+    "gcc": "gcc libc6-dev", "clang++": "clang", "qemu-system-riscv32": "qemu-system-misc",
+    "arm-none-eabi-": "gcc-arm-none-eabi", "avr-": "gcc-avr", "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf"}
+FILES = {
+    "libclang_rt": "libclang-rt-dev", "avr/io.h": "avr-libc", "crtatmega328p.o": "avr-libc", "simavr/": "libsimavr-dev"}
 INSTALL = "apt-get install -y --no-install-recommends"
 WARNINGS = ["-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 # That loops do not become calls of memset, which would then be there without the network.
@@ -43,39 +43,38 @@ PLAIN = ["-Os", "-fno-builtin", "-fno-tree-loop-distribute-patterns"]
 SECTIONS = ["-ffunction-sections", "-fdata-sections"]
 ARM = ["-mthumb", "-ffreestanding"]
 RISCV = ["-march=rv32imc", "-mabi=ilp32", "-mcmodel=medany", "-ffreestanding"]
-ARM_MEMORY = {"flash_origin": 0, "ram_origin": 0x20000000}
 
 
-class Target:
-    """A chip: its compiler, what it is compiled with, its emulator and its memory in bytes."""
+def memory(flash_origin, flash_kb, ram_origin, ram_kb):
+    """Symbols of link.ld."""
+    places = {"flash_origin": flash_origin, "flash_bytes": flash_kb << 10,
+              "ram_origin": ram_origin, "ram_bytes": ram_kb << 10}
+    return ["-nostdlib", "-T", os.path.join(EMBEDDED, "link.ld"), "-Wl,--no-warn-rwx-segments",
+            *(f"-Wl,--defsym={name}={value}" for name, value in places.items())]
 
-    def __init__(self, machine, prefix, flags, board, emulator, flash, ram, **memory):
-        self.machine, self.prefix, self.flags, self.board = machine, prefix, flags, board
-        self.emulator, self.flash, self.ram, self.memory = emulator, flash, ram, memory
 
-
+# A chip: in words, its compiler, what it is compiled and linked with, its board_*.c, its emulator.
+Target = collections.namedtuple("Target", "machine prefix flags link board emulator")
 TARGETS = {
     "cortex-m4": Target(
         "Cortex-M4F, 1 MB flash, 256 kB RAM", "arm-none-eabi-",
-        ["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", *ARM], "semihosting",
-        ["qemu-system-arm", "-M", "mps2-an386"], 1 << 20, 256 << 10, **ARM_MEMORY),
+        ["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", *ARM], memory(0, 1024, 0x20000000, 256),
+        "semihosting", ["qemu-system-arm", "-M", "mps2-an386"]),
     "cortex-m0": Target(
-        "Cortex-M0, 256 kB flash, 16 kB RAM", "arm-none-eabi-", ["-mcpu=cortex-m0", *ARM],
-        "semihosting", ["qemu-system-arm", "-M", "microbit"], 256 << 10, 16 << 10, **ARM_MEMORY),
+        "Cortex-M0, 256 kB flash, 16 kB RAM", "arm-none-eabi-", ["-mcpu=cortex-m0", *ARM], memory(0, 256, 0x20000000, 16),
+        "semihosting", ["qemu-system-arm", "-M", "microbit"]),
     "rv32imc": Target(
-        "RV32IMC, 1 MB flash, 256 kB RAM", "riscv64-unknown-elf-", RISCV, "semihosting",
-        ["qemu-system-riscv32", "-M", "virt", "-bios", "none"], 1 << 20, 256 << 10,
-        flash_origin=0x80000000, ram_origin=0x80400000),
-    "avr": Target(
-        "ATmega328P at 16 MHz, 32 kB flash, 2 kB RAM", "avr-", ["-mmcu=atmega328p", "-DF_CPU=16000000UL"], "avr", None,
-        32 << 10, 2 << 10),
-    "host": Target("this machine", "", [], "host", None, None, None),
+        "RV32IMC, 1 MB flash, 256 kB RAM", "riscv64-unknown-elf-", RISCV, memory(0x80000000, 1024, 0x80400000, 256),
+        "semihosting", ["qemu-system-riscv32", "-M", "virt", "-bios", "none"]),
+    # Its compiler knows its memory.
+    "avr": Target("ATmega328P at 16 MHz, 32 kB flash, 2 kB RAM", "avr-", ["-mmcu=atmega328p"], [], "avr", None),
+    "host": Target("this machine", "", [], [], "host", None),
 }
 # Compiler, options and what they find on the host.
 SANITIZERS = [
-    ("gcc", ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fstack-protector-all"], "address, undefined"),
-    ("clang", ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fstack-protector-all"], "address, undefined"),
-    ("clang", ["-fsanitize=memory", "-fno-sanitize-recover=all", "-DNETWORK_POISON"], "memory"),
+    ("gcc", ["-fsanitize=address,undefined", "-fstack-protector-all"], "address, undefined"),
+    ("clang", ["-fsanitize=address,undefined", "-fstack-protector-all"], "address, undefined"),
+    ("clang", ["-fsanitize=memory", "-DNETWORK_POISON"], "memory"),
 ]
 AVR_DATA = 0x800000
 
@@ -94,7 +93,7 @@ def run(command, what, **options):
         done = subprocess.run(command, capture_output=True, check=False, **options)
     except FileNotFoundError:
         name = os.path.basename(command[0])
-        package = PACKAGES.get(name) or PACKAGES.get(re.sub(r"[^-]*$", "gcc", name), name)
+        package = PACKAGES.get(name) or PACKAGES.get(re.sub(r"[^-]+$", "", name), name)
         raise Failure(f"{name} is missing: {INSTALL} {package}") from None
     except subprocess.TimeoutExpired:
         raise Failure(f"{what}: no end after {options['timeout']} s (--timeout gives it more)") from None
@@ -117,7 +116,7 @@ class Network:
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(f"{header} cannot be read: {error}") from None
-        found = re.search(r"^void (\w+)_run\(const uint8_t", text, re.M)
+        found = re.search(r"\bvoid (\w+)_run\s*\(const uint8_t", text, re.M)
         upper = re.search(r"^#define (\w+)_INPUT_BYTES\b", text, re.M)
         if not found or not upper:
             raise Failure(f"{header} is not from `onebit codegen`: it declares no NAME_run or no NAME_INPUT_BYTES")
@@ -132,17 +131,18 @@ class Network:
 
     def ask(self):
         """What the compiler makes of the header's constants and types."""
-        constants = [f"{self.upper}_{c}" for c in ("INPUT_BYTES", "INPUT_BITS", "OUTPUTS", "SCRATCH_BYTES", "TABLE_BYTES")]
-        values = [*constants, f"sizeof({self.name}_scratch)", f"sizeof({self.name}_score)", f"({self.name}_score)0.5 != 0"]
+        constants = ("INPUT_BYTES", "INPUT_BITS", "OUTPUTS", "SCRATCH_BYTES", "TABLE_BYTES")
+        values = [f"{self.upper}_{c}" for c in constants] + [f"sizeof({self.name}_scratch)", f"({self.name}_score)0.5 != 0"]
         source = (f'#include "{self.header}"\n#include <stdio.h>\nint main(void) {{ printf("'
                   + "%ld " * len(values) + '", ' + ", ".join(f"(long)({v})" for v in values) + "); return 0; }\n")
         probe = os.path.join(self.folder, "probe")
         what = f"constants of {self.header}"
         run(["gcc", "-std=c99", "-x", "c", "-", "-o", probe], what, input=source.encode())
-        (self.input_bytes, self.input_bits, self.outputs, scratch, self.tables, self.scratch, self.score_bytes,
-         self.is_float) = map(int, run([probe], what).split())
+        said = map(int, run([probe], what).split())
+        self.input_bytes, self.input_bits, self.outputs, scratch, self.tables, self.scratch, self.is_float = said
         if scratch != self.scratch:
-            raise Failure(f"{self.header}: {self.upper}_SCRATCH_BYTES is {scratch}, but {self.name}_scratch has {self.scratch}")
+            raise Failure(f"{self.header}: {self.upper}_SCRATCH_BYTES is {scratch}, but {self.name}_scratch has "
+                          f"{self.scratch} bytes")
         if self.is_float:
             self.defines.append("-DNETWORK_FLOAT")
 
@@ -193,7 +193,8 @@ class Job:
         """Compiles a file of embedded/; the object."""
         out = self.path(source + ".o")
         run([compiler, "-std=gnu99", "-Wall", "-Wextra", "-Werror", *self.target.flags, *SECTIONS, *self.network.defines,
-             *options, "-I", EMBEDDED, "-c", os.path.join(EMBEDDED, source + ".c"), "-o", out], f"{self.key}: {source}.c")
+             *options, "-I", EMBEDDED, "-c", os.path.join(EMBEDDED, source + ".c"), "-o", out],
+            f"{self.key}: {source}.c")
         return out
 
     def network_object(self, compiler, options):
@@ -210,14 +211,9 @@ class Job:
             f"{self.key}: {self.network.header} as C++11")
 
     def link(self, objects, name):
-        memory = []
-        if self.target.board == "semihosting":
-            sizes = {**self.target.memory, "flash_bytes": self.target.flash, "ram_bytes": self.target.ram}
-            memory = [f"-Wl,--defsym={k}={v}" for k, v in sizes.items()]
-            memory += ["-nostdlib", "-T", os.path.join(EMBEDDED, "link.ld"), "-Wl,--no-warn-rwx-segments"]
         out = self.path(name)
-        flags = [f for f in self.target.flags if not f.startswith("-D")]
-        run([self.tool("gcc"), *flags, *memory, "-Wl,--gc-sections", f"-Wl,-Map={out}.map", *objects, "-lgcc", "-o", out],
+        run([self.tool("gcc"), *self.target.flags, *self.target.link, "-Wl,--gc-sections", f"-Wl,-Map={out}.map", *objects,
+             "-lgcc", "-o", out],
             f"{self.key}: linking for {self.target.machine}")
         return out
 
@@ -248,7 +244,7 @@ class Job:
         if self.target.board == "semihosting":
             board.append(self.object("memory", compiler, PLAIN))
         stub = self.object("stub", compiler, PLAIN)
-        code = self.network_object(compiler, [])
+        code = self.network_object(compiler, ["-fstack-usage"])
         parts = self.sections(code)
         # The AVR has constants in RAM unless they are marked.
         writable = (".data", ".bss", ".sdata", ".sbss") + ((".rodata",) if self.target.board == "avr" else ())
@@ -260,13 +256,18 @@ class Job:
         known = self.symbols(empty)
         stubs = sum(known[f"{self.network.name}_{part}"][1] for part in ("run", "class"))
         flash = self.flash(image) - self.flash(empty) + stubs
-        tables = sum(v for k, v in parts.items() if k.startswith((".rodata", ".progmem")))
+        tables = sum(v for k, v in parts.items() if k.startswith((".rodata", ".srodata", ".progmem")))
         version = run([compiler, "--version"], self.key).decode().splitlines()[0]
         sizes = self.sections(image)
         self.row.update(
             compiler=version, flash=flash, tables=tables, code=flash - tables, scratch=self.network.scratch,
             image_flash=self.flash(image), image_ram=sum(sizes.get(s, 0) for s in (".data", ".bss")))
         return image
+
+    def frame(self):
+        """Stack of NAME_run itself, as the compiler knows it."""
+        with open(self.path("network.su"), encoding="utf-8") as file:
+            return max((int(m[1]) for m in re.finditer(rf"\b{self.network.name}_run\t(\d+)", file.read())), default=0)
 
     def emulate(self, image, inputs):
         """Runs the image, which reads the file `inputs` and writes `outputs`; `calls` gets a line for each call."""
@@ -297,7 +298,7 @@ class Job:
         classes = [int(row[0], 16) for row in rows]
         for image, (answer, of) in enumerate(zip(classes, scores)):
             if answer != of.index(max(of)):
-                raise Failure(f"{self.key}: picture {image}: {self.network.name}_class says {answer}, of the scores {of}")
+                raise Failure(f"{self.key}: picture {image}: {self.network.name}_class says {answer}, of {of}")
         return scores, classes, int(head[1:], 16)
 
     def measure(self, inputs):
@@ -310,11 +311,11 @@ class Job:
         with open(self.path("calls"), encoding="ascii") as file:
             pairs = [tuple(map(int, line.split())) for line in file]
         if len(pairs) != len(inputs):
-            raise Failure(f"{self.key}: {len(pairs)} calls of {self.network.name}_run were counted for {len(inputs)} pictures")
+            raise Failure(f"{self.key}: {len(pairs)} calls of {self.network.name}_run for {len(inputs)} pictures")
         counts = [count for count, _ in pairs]
         unit = "cycles" if self.target.board == "avr" else "instructions"
-        # None where a leaf needs no more than registers.
-        self.row["stack"] = max(0, stack - min(lowest for _, lowest in pairs))
+        # Parts of a frame may never be written.
+        self.row["stack"] = max(stack - min(lowest for _, lowest in pairs), self.frame())
         self.row[unit] = {"min": min(counts), "mean": round(statistics.fmean(counts), 1), "max": max(counts)}
         if unit == "cycles":
             self.row["ms"] = {k: round(v / 16000, 3) for k, v in self.row[unit].items()}
@@ -323,11 +324,14 @@ class Job:
     def sanitize(self, inputs):
         """On this machine under every sanitizer; scores must not depend on it."""
         first, found = None, []
-        for compiler in ("gcc", "clang"):
-            self.as_cpp({"gcc": "g++", "clang": "clang++"}[compiler])
+        for compiler, cpp in (("gcc", "g++"), ("clang", "clang++")):
+            self.as_cpp(cpp)
+            self.network_object(compiler, [])
         for compiler, options, what in SANITIZERS:
-            objects = [self.object(s, compiler, ["-g", *options]) for s in ("main", "board_host")]
-            objects.append(self.network_object(compiler, ["-g", *options]))
+            # Compilers see faults in what sanitizers add.
+            options = ["-g", "-fno-sanitize-recover=all", "-Wno-error", *options]
+            objects = [self.object(s, compiler, options) for s in ("main", "board_host")]
+            objects.append(self.network_object(compiler, options))
             image = self.path("image")
             run([compiler, *options, *objects, "-o", image], f"{self.key}: linking")
             printed = run([image], f"{self.key}, {compiler} {what}", input=b"".join(inputs), timeout=self.args.timeout)
@@ -369,11 +373,11 @@ def read_record(path):
 
 def grown(network, rows, path, tolerance):
     """Sentences on what has grown beyond the record, or is not in it; and how many figures have fallen."""
-    record = read_record(path).get(network.name, {})
+    known = read_record(path).get(network.name, {})
     wrong, fallen = [], 0
     for row in rows:
         key = f"{row['target']} {row['opt']}"
-        before = record.get(key)
+        before = known.get(key)
         if before is None:
             wrong.append(f"{key}: not recorded")
             continue
@@ -416,8 +420,9 @@ def table(rows):
             continue
         unit = "cycles" if "cycles" in r else "instructions"
         counts = [f"{r[unit][k]:,.0f}" for k in ("mean", "min", "max")]
-        lines.append([r["target"], r["opt"], *(f"{r[k]:,}" for k in ("flash", "tables", "code", "scratch", "stack")), *counts,
-                      f"cycles, {r['ms']['mean']:.1f} ms" if "ms" in r else unit, right])
+        sizes = [f"{r[k]:,}" for k in ("flash", "tables", "code", "scratch", "stack")]
+        unit += f", {r['ms']['mean']:.1f} ms" if "ms" in r else ""
+        lines.append([r["target"], r["opt"], *sizes, *counts, unit, right])
     widths = [max(map(len, column)) for column in zip(heads, *lines)]
     rule = ["-" * w for w in widths]
     padded = [[c.ljust(w) for c, w in zip(line, widths)] for line in [heads, rule, *lines]]
@@ -433,22 +438,23 @@ def parse():
     parser.add_argument("header", help="what `onebit codegen` wrote")
     parser.add_argument("--target", type=names, default=list(TARGETS), metavar="T,T",
                         help=f"of {','.join(TARGETS)}; default: all")
-    parser.add_argument("--images", required=True, metavar="FILE", help="pictures: .npy of bytes, or IDX (MNIST), .gz or not")
+    parser.add_argument("--images", required=True, metavar="FILE", help="pictures: .npy of bytes, or IDX as MNIST")
     parser.add_argument("--labels", metavar="FILE", help="their classes: .npy or IDX")
     parser.add_argument("--count", type=int, default=200, metavar="N", help="the first N pictures (default: 200)")
-    parser.add_argument("--threshold", type=int, default=128, metavar="P", help="for a network that takes bits: pixels from P "
-                        "on are +1 (default: 128); arrays of packed bits are taken as they are")
-    parser.add_argument("--expected", metavar="FILE", help="scores: .npy, or JSON of `onebit run --json --top 10`, or lists")
+    parser.add_argument("--threshold", type=int, default=128, metavar="P", help="for a network that takes bits: pixels from "
+                        "P on are +1 (default: 128); arrays of packed bits are taken as they are")
+    parser.add_argument("--expected", metavar="FILE", help="scores: .npy, lists, JSON of `onebit run --json --top 10`")
     parser.add_argument("--opt", type=names, default=["O2"], metavar="O,O", help="Os, O2, O3 or several (default: O2)")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--check", metavar="FILE", help="fail where a figure exceeds the one recorded there")
     parser.add_argument("--record", metavar="FILE", help="write flash, scratch, stack and instructions there")
-    parser.add_argument("--tolerance", type=float, default=0, metavar="P", help="percent that --check lets pass (default: 0)")
+    parser.add_argument("--tolerance", type=float, default=0, metavar="P", help="percent that --check lets pass")
     parser.add_argument("--timeout", type=int, default=600, metavar="S", help="seconds for one target (default: 600)")
     args = parser.parse_args()
-    unknown = [t for t in args.target if t not in TARGETS] + [o for o in args.opt if o not in ("Os", "O2", "O3", "O1", "O0")]
+    levels = ("Os", "O0", "O1", "O2", "O3")
+    unknown = [t for t in args.target if t not in TARGETS] + [o for o in args.opt if o not in levels]
     if unknown:
-        parser.error(f"{', '.join(unknown)}: targets are {', '.join(TARGETS)}, levels Os, O2, O3")
+        parser.error(f"{', '.join(unknown)}: targets are {', '.join(TARGETS)}, levels are {', '.join(levels)}")
     if args.count < 1:
         parser.error("--count is 1 or more")
     return args
@@ -457,7 +463,8 @@ def parse():
 def main():
     args = parse()
     network = Network(args.header)
-    inputs = arrays.pictures(args.images, args.count, network.input_bytes, args.threshold if network.input_bits else None)
+    threshold = args.threshold if network.input_bits else None
+    inputs = arrays.pictures(args.images, args.count, network.input_bytes, threshold)
     labels = arrays.load(args.labels)[1] if args.labels else None
     if labels is not None and len(labels) < args.count:
         raise Failure(f"{args.labels} has {len(labels)} labels, --count asks for {args.count}")
