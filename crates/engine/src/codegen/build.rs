@@ -103,12 +103,7 @@ impl<'p> Body<'p> {
         self.either(condition, f, |_| {});
     }
     /// Runs `yes` where the condition holds, else `no`.
-    pub fn either(
-        &mut self,
-        condition: Expr,
-        yes: impl FnOnce(&mut Self),
-        no: impl FnOnce(&mut Self),
-    ) {
+    pub fn either(&mut self, condition: Expr, yes: impl FnOnce(&mut Self), no: impl FnOnce(&mut Self)) {
         match condition.constant() {
             Some(0) => no(self),
             Some(_) => yes(self),

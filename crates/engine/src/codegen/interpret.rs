@@ -75,7 +75,14 @@ impl Machine<'_> {
     fn set(&mut self, f: &Function, var: Var, value: Number) {
         let local = &f.locals[var];
         if let (Number::Int(v), Ty::Int) = (value, local.ty) {
-            assert!((local.lo..=local.hi).contains(&v), "{}: {} = {v} of {}..{}", f.name, local.name, local.lo, local.hi);
+            assert!(
+                (local.lo..=local.hi).contains(&v),
+                "{}: {} = {v} of {}..{}",
+                f.name,
+                local.name,
+                local.lo,
+                local.hi
+            );
         }
         self.locals.last_mut().expect("a function runs")[var] = Some(value);
     }
@@ -198,9 +205,14 @@ impl Machine<'_> {
         match (value, e.ty) {
             (Number::Int(v), Ty::Int) => {
                 assert!((e.lo..=e.hi).contains(&v), "{v} is not within {}..{}: {e:?}", e.lo, e.hi);
-                assert!((i64::from(i32::MIN)..=i64::from(i32::MAX)).contains(&v), "{v} does not fit into 32 bits");
+                assert!(
+                    (i64::from(i32::MIN)..=i64::from(i32::MAX)).contains(&v),
+                    "{v} does not fit into 32 bits"
+                );
             }
-            (Number::Int(v), Ty::Word) => assert!((0..=self.program.word_max()).contains(&v), "{v} is no word"),
+            (Number::Int(v), Ty::Word) => {
+                assert!((0..=self.program.word_max()).contains(&v), "{v} is no word")
+            }
             (Number::Float(_), Ty::Float) => {}
             _ => panic!("{value:?} is no {:?}", e.ty),
         }

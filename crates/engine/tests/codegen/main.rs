@@ -35,8 +35,12 @@ fn random_networks_equal_the_reference() {
     for seed in 0..600 {
         let mut rng = Rng::new(seed);
         let model = random::network(&mut rng);
-        let layers: Vec<String> =
-            model.nodes().iter().zip(&model.types()[1..]).map(|(n, t)| format!("{} -> {t}", n.op.name())).collect();
+        let layers: Vec<String> = model
+            .nodes()
+            .iter()
+            .zip(&model.types()[1..])
+            .map(|(n, t)| format!("{} -> {t}", n.op.name()))
+            .collect();
         for target in [Target::CortexM4, Target::Avr] {
             let plan = match Plan::new(&model, target) {
                 Ok(plan) => plan,

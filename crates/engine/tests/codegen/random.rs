@@ -109,7 +109,8 @@ fn dense(g: &mut Graph, rng: &mut Rng, v: usize, name: &str, n: usize, output: D
 fn window(rng: &mut Rng, shape: Shape) -> Window {
     let fits = |size: usize| size.min(3);
     let kernel = [1 + rng.below(fits(shape.h)), 1 + rng.below(fits(shape.w))];
-    let pad = if rng.below(2) == 0 { [0; 4] } else { kernel.map(|k| rng.below(k)).repeat(2).try_into().unwrap() };
+    let pad =
+        if rng.below(2) == 0 { [0; 4] } else { kernel.map(|k| rng.below(k)).repeat(2).try_into().unwrap() };
     let stride = [1 + rng.below(2), 1 + rng.below(2)];
     let dilation = [0, 1].map(|i| {
         let size = [shape.h, shape.w][i];

@@ -126,7 +126,13 @@ impl Sink {
         }
     }
     /// Writes pixel `x`. `element(b, c)` is the number of channel `c`, or for bits 0 or 1.
-    pub fn pixel(&self, b: &mut Body<'_>, x: Expr, meet: Meet, mut element: impl FnMut(&mut Body<'_>, Expr) -> Expr) {
+    pub fn pixel(
+        &self,
+        b: &mut Body<'_>,
+        x: Expr,
+        meet: Meet,
+        mut element: impl FnMut(&mut Body<'_>, Expr) -> Expr,
+    ) {
         let c = self.shape.c;
         let Layout::Bits { pixel, unit } = self.layout else {
             b.repeat("c", c, |b, channel| {

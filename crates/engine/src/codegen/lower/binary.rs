@@ -63,11 +63,13 @@ impl Binary {
         let flip = flips(params, n);
         let negate: Vec<bool> = (0..n).map(|c| one_bit && flip[c] != self.minimum[c]).collect();
         let weights = self.weights(b, scope, words, &negate)?;
-        let weights = b.program.table(&format!("{name}_weights"), Kind::unsigned(word), Constants::Int(weights));
+        let weights =
+            b.program.table(&format!("{name}_weights"), Kind::unsigned(word), Constants::Int(weights));
         let limits = match params.thresholds.as_ref().and_then(|t| t.as_i32()) {
             Some(t) if one_bit => {
                 // `sum >= t`, or `-sum >= 1 - t`.
-                let t = t.iter().zip(&negate).map(|(t, n)| if *n { 1 - i64::from(*t) } else { i64::from(*t) });
+                let t =
+                    t.iter().zip(&negate).map(|(t, n)| if *n { 1 - i64::from(*t) } else { i64::from(*t) });
                 let limit = |t: i64| match self.is_masked() {
                     true => t.clamp(-total, total + 1),
                     false => ((total - t).div_euclid(2) + 1).clamp(0, total + 1),
@@ -149,7 +151,13 @@ impl Binary {
     }
 
     /// Filters as words, bits in the order of [`Binary::gather`].
-    fn weights(&self, b: &Body<'_>, scope: &Scope<'_>, words: usize, negate: &[bool]) -> Result<Vec<i64>, String> {
+    fn weights(
+        &self,
+        b: &Body<'_>,
+        scope: &Scope<'_>,
+        words: usize,
+        negate: &[bool],
+    ) -> Result<Vec<i64>, String> {
         let weight = scope.layer.params.weight.as_ref().ok_or("has no weight")?;
         let values = weight.to_i32().ok_or("has weights that are not bits")?;
         let (word, c) = (b.program.word, self.input.c);
@@ -233,7 +241,9 @@ impl Binary {
                 let column = b.name("column", left.clone() + kx.clone() * Expr::int(w.dilation[1]));
                 let there = b.name("there", has_row.clone() & inside(column.clone(), self.input.w));
                 if let Some(valid) = &valid {
-                    b.when(there.clone(), |b| b.set(valid, (valid.clone() + Expr::int(self.input.c)).within(0, total)));
+                    b.when(there.clone(), |b| {
+                        b.set(valid, (valid.clone() + Expr::int(self.input.c)).within(0, total))
+                    });
                 }
                 let tap = ky * Expr::int(kw) + kx;
                 b.repeat("u", per_pixel, |b, u| {
@@ -243,7 +253,8 @@ impl Binary {
                         self.unit(b, x, &row, &column, &u, per_pixel)
                     } else {
                         let bits = b.variable("bits", padding);
-                        let value = self.unit(b, x, &row, &column.within(0, self.input.w as i64 - 1), &u, per_pixel);
+                        let value =
+                            self.unit(b, x, &row, &column.within(0, self.input.w as i64 - 1), &u, per_pixel);
                         b.when(there.clone(), |b| b.set(&bits, value));
                         bits
                     };

@@ -13,6 +13,7 @@ mod transform;
 use super::build::Body;
 use super::ir::*;
 use super::plan::{Home, Plan, Stage};
+use super::simplify::simplify;
 use crate::error::{Error, Result};
 use access::{Rows, Sink};
 use onebit_core::model::{Model, Node as Layer};
@@ -24,7 +25,8 @@ use std::ops::Range;
 /// # Errors
 /// Names the layer that cannot be generated, and why.
 pub fn lower(model: &Model<'_>, plan: &Plan) -> Result<Program> {
-    let mut program = Program { word: plan.target.word(), scratch: plan.scratch.max(4), ..Program::default() };
+    let mut program =
+        Program { word: plan.target.word(), scratch: plan.scratch.max(4), ..Program::default() };
     let mut buffers = vec![None; plan.values.len()];
     for (v, value) in plan.values.iter().enumerate() {
         let kind = value.layout.kind();
@@ -32,10 +34,10 @@ pub fn lower(model: &Model<'_>, plan: &Plan) -> Result<Program> {
         let name = plan.stages.iter().find(|s| s.output == v).map_or("value", |s| s.name.as_str());
         buffers[v] = match value.home {
             Home::None => None,
-            Home::Input => Some(program.buffer("input", Place::Input, kind, plan.input_bytes() / kind.bytes())),
-            Home::Scores => {
-                Some(program.buffer("scores", Place::Scores, kind, value.shape.elements()))
+            Home::Input => {
+                Some(program.buffer("input", Place::Input, kind, plan.input_bytes() / kind.bytes()))
             }
+            Home::Scores => Some(program.buffer("scores", Place::Scores, kind, value.shape.elements())),
             Home::Scratch(at) => Some(program.buffer(name, Place::Scratch(at), kind, bytes / kind.bytes())),
         };
     }
@@ -45,6 +47,7 @@ pub fn lower(model: &Model<'_>, plan: &Plan) -> Result<Program> {
         functions.push(lowering.stage(stage)?);
     }
     lowering.run(&functions);
+    simplify(&mut lowering.program);
     Ok(lowering.program)
 }
 
@@ -95,10 +98,12 @@ impl<'m> Lowering<'m> {
         let scope = Scope { layer, inputs, sink, row };
         let pool = stage.pool.map(|i| &model.nodes()[i]);
         match &layer.op {
-            Op::BConv2d(_) | Op::BDense(_) => match binary::Binary::new(&scope, pool, types(stage.inputs[0]).shape) {
-                Some(binary) => binary.lower(&mut b, &scope),
-                None => numbers::lower(&mut b, &scope, pool, types(stage.inputs[0]).shape),
-            },
+            Op::BConv2d(_) | Op::BDense(_) => {
+                match binary::Binary::new(&scope, pool, types(stage.inputs[0]).shape) {
+                    Some(binary) => binary.lower(&mut b, &scope),
+                    None => numbers::lower(&mut b, &scope, pool, types(stage.inputs[0]).shape),
+                }
+            }
             Op::BPool2d(_) | Op::Pool2d(_) => pool::lower(&mut b, &scope),
             Op::Reshape(_) | Op::Slice(_) | Op::Pad(_) | Op::Concat => moves::lower(&mut b, &scope),
             _ => pointwise::lower(&mut b, &scope),
@@ -115,7 +120,8 @@ impl<'m> Lowering<'m> {
             if segment.len() == 1 {
                 let stage = segment.start;
                 b.repeat("row", plan.values[plan.stages[stage].output].shape.h, |b, row| {
-                    let args = if plan.values[plan.stages[stage].output].shape.h > 1 { vec![row] } else { vec![] };
+                    let args =
+                        if plan.values[plan.stages[stage].output].shape.h > 1 { vec![row] } else { vec![] };
                     b.call(functions[stage], args);
                 });
             } else {
@@ -151,14 +157,20 @@ impl Together<'_> {
         for k in self.segment.clone() {
             let stage = &plan.stages[k];
             let name = |what: &str| format!("{}_{what}", stage.name);
-            let made = if k == start { Expr::int(0) } else { b.counter(&name("made"), Expr::int(0), 0, height(k) as i64) };
+            let made = if k == start {
+                Expr::int(0)
+            } else {
+                b.counter(&name("made"), Expr::int(0), 0, height(k) as i64)
+            };
             let mut from = Vec::new();
             for (v, needs) in stage.inputs.iter().zip(&stage.needs) {
                 let value = &plan.values[*v];
                 let first = needs.first.rem_euclid(value.rows as i64);
-                from.push(value.is_ring().then(|| {
-                    b.counter(&name("from"), Expr::int(first), 0, value.rows as i64 - 1)
-                }));
+                from.push(
+                    value
+                        .is_ring()
+                        .then(|| b.counter(&name("from"), Expr::int(first), 0, value.rows as i64 - 1)),
+                );
             }
             let out = &plan.values[stage.output];
             let to = out.is_ring().then(|| b.counter(&name("to"), Expr::int(0), 0, out.rows as i64 - 1));
@@ -190,7 +202,8 @@ impl Together<'_> {
         for (v, needs) in stage.inputs.iter().zip(&stage.needs) {
             let Some(p) = self.segment.clone().find(|p| plan.stages[*p].output == *v) else { continue };
             let h = plan.values[*v].shape.h as i64;
-            let there = if p == start { row.clone() + Expr::int(1) } else { counters[p - start].made.clone() };
+            let there =
+                if p == start { row.clone() + Expr::int(1) } else { counters[p - start].made.clone() };
             let end = |o: usize| needs.first + (o * needs.stride + needs.extent) as i64;
             let needed = made.clone() * Expr::int(needs.stride) + Expr::int(end(0));
             let enough = there.clone().ge(needed);

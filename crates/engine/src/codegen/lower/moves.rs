@@ -12,7 +12,9 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
     let (x, sink) = (&scope.inputs[0], &scope.sink);
     match scope.layer.op {
         Op::Pad(p) if p.mode != PadMode::Constant => {
-            return Err("(pad) mirrors or repeats the border, which is not generated yet; pad with a constant".into());
+            return Err(
+                "(pad) mirrors or repeats the border, which is not generated yet; pad with a constant".into(),
+            );
         }
         Op::Pad(_) | Op::Slice(_) | Op::Concat | Op::Reshape(_) => {}
         _ => return Err("does not only move elements".into()),

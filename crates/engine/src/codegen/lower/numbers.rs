@@ -54,7 +54,12 @@ impl Weights {
 }
 
 /// Writes the function.
-pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>, pool: Option<&Layer<'_>>, input: Shape) -> Result<(), String> {
+pub fn lower(
+    b: &mut Body<'_>,
+    scope: &Scope<'_>,
+    pool: Option<&Layer<'_>>,
+    input: Shape,
+) -> Result<(), String> {
     let (x, sink, params) = (&scope.inputs[0], &scope.sink, &scope.layer.params);
     let conv = conv(scope.layer, input).ok_or("is no convolution")?;
     let (window, minimum) = pooling(pool, sink.shape.c);
@@ -88,7 +93,8 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>, pool: Option<&Layer<'_>>, inpu
                             let column = b.name("column", left + kx.clone() * Expr::int(w.dilation[1]));
                             let there = has_row & inside(column.clone(), input.w);
                             let there = b.name("there", there);
-                            let first = (n.clone() * Expr::int(kh * kw) + ky * Expr::int(kw) + kx) * Expr::int(group);
+                            let first =
+                                (n.clone() * Expr::int(kh * kw) + ky * Expr::int(kw) + kx) * Expr::int(group);
                             let first = b.name("first", first);
                             let channel = match conv.groups {
                                 1 => Expr::int(0),
@@ -110,7 +116,15 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>, pool: Option<&Layer<'_>>, inpu
                                 });
                             };
                             let pads = conv.pad_value != 0;
-                            b.either(there, |b| add(b, false), |b| if pads { add(b, true) });
+                            b.either(
+                                there,
+                                |b| add(b, false),
+                                |b| {
+                                    if pads {
+                                        add(b, true)
+                                    }
+                                },
+                            );
                         });
                     });
                     let value = transform.apply(b, sum, n.clone(), sink.is_bits());
@@ -144,7 +158,9 @@ fn bounds(scope: &Scope<'_>, pad: i64) -> Result<(i64, i64), String> {
     let most = lo.abs().max(hi.abs()).max(pad.abs());
     let weight = scope.layer.params.weight.as_ref().ok_or("has no weight")?;
     let values = weight.to_i32().ok_or("has weights that are not packed")?;
-    let reach = values.chunks_exact(weight.cols.max(1)).map(|row| row.iter().map(|w| i64::from(w.abs())).sum::<i64>());
+    let reach = values
+        .chunks_exact(weight.cols.max(1))
+        .map(|row| row.iter().map(|w| i64::from(w.abs())).sum::<i64>());
     let reach = reach.max().unwrap_or(0) * most;
     Ok((-reach, reach))
 }

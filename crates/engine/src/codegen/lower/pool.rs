@@ -13,7 +13,10 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
     let minimum = flips(&scope.layer.params, scope.sink.shape.c);
     match scope.layer.op {
         Op::BPool2d(p) => {
-            if scope.inputs[0].layout == scope.sink.layout && !scope.sink.layout.is_dense() && scope.sink.is_bits() {
+            if scope.inputs[0].layout == scope.sink.layout
+                && !scope.sink.layout.is_dense()
+                && scope.sink.is_bits()
+            {
                 words(b, scope, &p.window, &minimum);
             } else {
                 largest(b, scope, &p.window, &minimum);
@@ -33,7 +36,13 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
 }
 
 /// Calls `f` for every tap of output `x` that lies in the map, with the first unit of its row and its column.
-fn taps(b: &mut Body<'_>, scope: &Scope<'_>, w: &Window, ox: &Expr, f: impl FnOnce(&mut Body<'_>, Expr, Expr)) {
+fn taps(
+    b: &mut Body<'_>,
+    scope: &Scope<'_>,
+    w: &Window,
+    ox: &Expr,
+    f: impl FnOnce(&mut Body<'_>, Expr, Expr),
+) {
     let x = &scope.inputs[0];
     b.repeat("ky", w.kernel[0], |b, ky| {
         let k = ky * Expr::int(w.dilation[0]);
@@ -69,10 +78,13 @@ fn words(b: &mut Body<'_>, scope: &Scope<'_>, w: &Window, minimum: &[bool]) {
                 let value = b.load_word(x.buffer, row + column * Expr::int(units) + unit.clone());
                 let value = b.name("bits", value);
                 let or = met.clone() | value.clone();
-                b.set(&met, match least {
-                    Some(m) => (or & (m.clone() ^ all)) | (met.clone() & value & m),
-                    None => or,
-                });
+                b.set(
+                    &met,
+                    match least {
+                        Some(m) => (or & (m.clone() ^ all)) | (met.clone() & value & m),
+                        None => or,
+                    },
+                );
             });
             b.store(sink.buffer, sink.row.clone() + ox * Expr::int(units) + unit, met);
         });
@@ -83,9 +95,9 @@ fn words(b: &mut Body<'_>, scope: &Scope<'_>, w: &Window, minimum: &[bool]) {
 fn largest(b: &mut Body<'_>, scope: &Scope<'_>, w: &Window, minimum: &[bool]) {
     let (x, sink) = (&scope.inputs[0], &scope.sink);
     let name = format!("{}_minimum", b.function_name());
-    let least = minimum.contains(&true).then(|| {
-        b.program.integers(&name, minimum.iter().map(|m| i64::from(*m)).collect())
-    });
+    let least = minimum
+        .contains(&true)
+        .then(|| b.program.integers(&name, minimum.iter().map(|m| i64::from(*m)).collect()));
     let bounds = match x.repr {
         Repr::Bits => Some((-1, 1)),
         Repr::Int { lo, hi } => Some((lo, hi)),

@@ -59,16 +59,17 @@ impl Transform {
                         b.program.integers(&name_thresholds, clamped(t.iter().map(|t| i64::from(*t)), bounds))
                     }
                     // An integer reaches a float where it reaches the next integer.
-                    (Some(bounds), _, Some(t)) => {
-                        b.program.integers(&name_thresholds, clamped(t.iter().map(|t| t.ceil() as i64), bounds))
-                    }
+                    (Some(bounds), _, Some(t)) => b
+                        .program
+                        .integers(&name_thresholds, clamped(t.iter().map(|t| t.ceil() as i64), bounds)),
                     (None, _, Some(t)) => {
                         b.program.table(&name_thresholds, Kind::F32, Constants::Float(t.to_vec()))
                     }
                     _ => return Err("has integer thresholds for floats".into()),
                 };
                 let flips = flips.contains(&true).then(|| {
-                    b.program.integers(&format!("{name}_flips"), flips.iter().map(|f| i64::from(*f)).collect())
+                    b.program
+                        .integers(&format!("{name}_flips"), flips.iter().map(|f| i64::from(*f)).collect())
                 });
                 Ok(Transform::Levels { thresholds, flips, steps, min: q.min().into(), step: q.step().into() })
             }
@@ -113,7 +114,8 @@ impl Transform {
                 let x = b.name("sum", x);
                 let first = channel.clone() * Expr::int(*steps);
                 let count = if *steps <= 3 {
-                    let reached = |i: usize| x.clone().ge(b.constant(*thresholds, first.clone() + Expr::int(i)));
+                    let reached =
+                        |i: usize| x.clone().ge(b.constant(*thresholds, first.clone() + Expr::int(i)));
                     (0..*steps).map(reached).reduce(|a, b| a + b).unwrap_or(Expr::int(0))
                 } else {
                     let count = b.counter("level", Expr::int(0), 0, *steps as i64);

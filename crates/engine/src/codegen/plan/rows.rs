@@ -1,7 +1,7 @@
 //! Running stages row by row together: which rows are kept. The order that is simulated here is the one that
 //! [`crate::codegen::lower`] writes.
 
-use super::{Stage, Value};
+use super::{Home, Stage, Value};
 use std::ops::Range;
 
 /// Rows of each value that must be kept when the stages of `segment` run row by row together: pairs of a value made by them
@@ -75,7 +75,7 @@ pub fn keep(stages: &[Stage], segments: &[Range<usize>], values: &mut [Value]) {
     let lives = lifetimes(stages, segments, values.len());
     for (t, segment) in segments.iter().enumerate() {
         for (v, rows) in simulate(stages, segment.clone(), values).unwrap_or_default() {
-            let inside = lives[v] == Some((t, t)) && segment.len() > 1;
+            let inside = lives[v] == Some((t, t)) && segment.len() > 1 && values[v].home != Home::Scores;
             let whole = values[v].shape.h;
             values[v].rows = if inside { rows.min(whole) } else { whole };
         }

@@ -60,7 +60,13 @@ fn pooled(nodes: &[Node<'_>], values: &[Value], needed: &[bool], i: usize) -> bo
     let from = nodes[i].inputs[0];
     let makes = from.checked_sub(1).is_some_and(|n| matches!(nodes[n].op, Op::BConv2d(_)));
     let readers = nodes.iter().enumerate().filter(|(k, n)| needed[k + 1] && n.inputs.contains(&from)).count();
-    apart && makes && readers == 1 && values[from].shape.c > 1 && w.pad == [0; 4] && w.dilation == [1; 2] && values[from].repr == Repr::Bits
+    apart
+        && makes
+        && readers == 1
+        && values[from].shape.c > 1
+        && w.pad == [0; 4]
+        && w.dilation == [1; 2]
+        && values[from].repr == Repr::Bits
 }
 
 /// Rows that a window reads.

@@ -21,7 +21,11 @@ pub fn output(model: &Model<'_>, notes: &mut Vec<String>) -> usize {
         if !moves || output == 1 {
             break;
         }
-        notes.push(format!("scores are those before '{}' ({}), the class is the same", node.name, node.op.name()));
+        notes.push(format!(
+            "scores are those before '{}' ({}), the class is the same",
+            node.name,
+            node.op.name()
+        ));
         output = node.inputs[0];
     }
     output
@@ -35,7 +39,8 @@ pub fn values(model: &Model<'_>, output: usize, target: Target) -> Result<Vec<Va
         let types: Vec<ValueType> = node.inputs.iter().map(|v| model.types()[*v]).collect();
         let reprs: Vec<Repr> = node.inputs.iter().map(|v| values[*v].repr).collect();
         let repr = repr(node, &types, &reprs, out).map_err(|e| Error::layer(&node.name, e))?;
-        let layout = layout(repr, out.shape, target, i + 1 == output).map_err(|e| Error::layer(&node.name, e))?;
+        let layout =
+            layout(repr, out.shape, target, i + 1 == output).map_err(|e| Error::layer(&node.name, e))?;
         let home = if i + 1 == output { Home::Scores } else { Home::Scratch(0) };
         values.push(Value { shape: out.shape, repr, layout, home, rows: out.shape.h });
     }
@@ -98,7 +103,8 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
     let refuse = |why: &str| Err(format!("({}) {why}", node.op.name()));
     let x = inputs[0];
     let ints = |(lo, hi): (i64, i64)| Ok(Repr::Int { lo, hi });
-    let quant = |q: Quant| if q.is_bit() { Repr::Bits } else { Repr::Int { lo: q.min().into(), hi: q.max().into() } };
+    let quant =
+        |q: Quant| if q.is_bit() { Repr::Bits } else { Repr::Int { lo: q.min().into(), hi: q.max().into() } };
     let bounds = |r: Repr| match r {
         Repr::Bits => Some((-1, 1)),
         Repr::Int { lo, hi } => Some((lo, hi)),
@@ -145,12 +151,16 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
                 ints((clip(lo), clip(hi)))
             }
             (Activation::Relu | Activation::Clip { .. }, _) => Ok(Repr::Float),
-            _ => refuse("is computed with floats that generated code has no functions for; replace it by relu or clip"),
+            _ => refuse(
+                "is computed with floats that generated code has no functions for; replace it by relu or clip",
+            ),
         },
         Op::Prelu => Ok(Repr::Float),
         Op::Add | Op::Mul | Op::Max | Op::Min => {
             let (Some(a), Some(b)) = (bounds(x), bounds(inputs[1])) else { return Ok(Repr::Float) };
-            let all = |f: fn(i64, i64) -> i64| ends([f(a.0, b.0), f(a.0, b.1), f(a.1, b.0), f(a.1, b.1)].into_iter());
+            let all = |f: fn(i64, i64) -> i64| {
+                ends([f(a.0, b.0), f(a.0, b.1), f(a.1, b.0), f(a.1, b.1)].into_iter())
+            };
             let (lo, hi) = match node.op {
                 Op::Add => all(|a, b| a + b),
                 Op::Mul => all(|a, b| a.saturating_mul(b)),
@@ -198,11 +208,13 @@ fn accumulator(node: &Node<'_>, x: Repr, pad: i64) -> (i64, i64) {
     };
     let can_pad = matches!(node.op, Op::BConv2d(c) if c.window.pad != [0; 4]);
     let (lo, hi) = if can_pad { (lo.min(pad), hi.max(pad)) } else { (lo, hi) };
-    let Some((w, values)) = node.params.weight.as_ref().and_then(|w| Some((w, w.to_i32()?))) else { return (0, 0) };
+    let Some((w, values)) = node.params.weight.as_ref().and_then(|w| Some((w, w.to_i32()?))) else {
+        return (0, 0);
+    };
     let rows = values.chunks_exact(w.cols.max(1)).map(|row| {
-        row.iter().map(|w| i64::from(*w)).fold((0, 0), |(l, h), w| {
-            (l + (w * lo).min(w * hi), h + (w * lo).max(w * hi))
-        })
+        row.iter()
+            .map(|w| i64::from(*w))
+            .fold((0, 0), |(l, h), w| (l + (w * lo).min(w * hi), h + (w * lo).max(w * hi)))
     });
     rows.fold((0, 0), |(l, h), (a, b)| (l.min(a), h.max(b)))
 }
@@ -210,7 +222,8 @@ fn accumulator(node: &Node<'_>, x: Repr, pad: i64) -> (i64, i64) {
 /// What `(x - center) * scale + bias` is: integers where all constants are and no step leaves the exact range.
 fn affine(params: &Params<Tensor<'_>>, (lo, hi): (i64, i64)) -> Repr {
     let constants = |t: &Option<Tensor<'_>>| t.as_ref().and_then(|t| t.as_f32()).map(<[f32]>::to_vec);
-    let (center, scale, bias) = (constants(&params.center), constants(&params.scale), constants(&params.bias));
+    let (center, scale, bias) =
+        (constants(&params.center), constants(&params.scale), constants(&params.bias));
     let all = [&center, &scale, &bias].into_iter().flatten().flatten();
     if !all.clone().all(|v| whole(*v)) || lo < -EXACT || hi > EXACT {
         return Repr::Float;
