@@ -123,10 +123,6 @@ impl<'p> Body<'p> {
     pub fn call(&mut self, function: FunctionId, args: Vec<Expr>) {
         self.push(Stmt::Call(function, args));
     }
-    /// Says what follows.
-    pub fn comment(&mut self, text: impl Into<String>) {
-        self.push(Stmt::Comment(text.into()));
-    }
     /// An array on the stack.
     pub fn array(&mut self, name: &str, kind: Kind, len: usize) -> BufferId {
         let id = self.program.buffer(&format!("{}_{name}", self.function.name), Place::Local, kind, len);

@@ -116,7 +116,6 @@ impl Machine<'_> {
                     let args = args.iter().map(|a| self.value(a)).collect();
                     self.call(*function, args);
                 }
-                Stmt::Comment(_) => {}
             }
         }
     }

@@ -174,8 +174,6 @@ pub enum Stmt {
     While(Expr, Vec<Stmt>),
     /// Runs a function.
     Call(FunctionId, Vec<Expr>),
-    /// Says what follows.
-    Comment(String),
 }
 
 /// Where a buffer lies.
@@ -412,6 +410,13 @@ pub fn binary(op: Op2, a: Expr, b: Expr) -> Expr {
         (Op2::Mul, Some(1), _) => return b,
         (Op2::Mul | Op2::Div, _, Some(1)) => return a,
         (Op2::Mul | Op2::And, _, Some(0)) | (Op2::Mul | Op2::And, Some(0), _) => return int(0, a.ty),
+        (Op2::And, Some(1), _) if b.lo >= 0 && b.hi <= 1 => return b,
+        (Op2::And, _, Some(1)) if a.lo >= 0 && a.hi <= 1 => return a,
+        (Op2::Or, Some(1), _) if b.lo >= 0 && b.hi <= 1 => return a,
+        (Op2::Or, _, Some(1)) if a.lo >= 0 && a.hi <= 1 => return b,
+        (Op2::And, Some(c), Some(d)) => return int(c & d, a.ty),
+        (Op2::Or, Some(c), Some(d)) => return int(c | d, a.ty),
+        (Op2::Xor, Some(c), Some(d)) => return int(c ^ d, a.ty),
         // (x + c) + d
         (Op2::Add, None, Some(d)) => {
             if let Node::Binary(Op2::Add, x, c) = &*a.node

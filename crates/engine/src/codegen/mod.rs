@@ -11,14 +11,17 @@
 
 mod build;
 pub mod c;
+mod cost;
 pub mod interpret;
 pub mod ir;
 pub mod lower;
 pub mod plan;
+pub mod report;
 mod simplify;
 pub mod target;
 
 pub use plan::Plan;
+pub use report::Report;
 pub use target::Target;
 
 use crate::error::Result;
@@ -32,6 +35,8 @@ pub struct Generated {
     pub name: String,
     /// What runs when, and where it lies.
     pub plan: Plan,
+    /// Its figures.
+    pub report: Report,
     /// The program that was printed.
     pub program: ir::Program,
     /// `NAME.h`.
@@ -49,5 +54,6 @@ pub fn generate(model: &Model<'_>, meta: &Meta, target: Target, name: Option<&st
     let plan = Plan::new(model, target)?;
     let program = lower::lower(model, &plan)?;
     let (header, example) = (c::header(&program, &plan, meta, &name), c::example(&name, &plan));
-    Ok(Generated { name, plan, program, header, example })
+    let report = Report::new(model, &plan, &program);
+    Ok(Generated { name, plan, report, program, header, example })
 }

@@ -59,7 +59,6 @@ pub fn visit(block: &[Stmt], f: &mut impl FnMut(&Expr)) {
                 visit(body, f);
             }
             Stmt::Call(_, args) => args.iter().for_each(|e| expressions(e, f)),
-            Stmt::Comment(_) => {}
         }
     }
 }

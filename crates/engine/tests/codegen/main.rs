@@ -1,5 +1,6 @@
 //! Generated code equals the reference bit for bit.
 
+mod compiled;
 mod random;
 
 use onebit::codegen::interpret::{self, Number};
@@ -32,7 +33,7 @@ fn numbers(scores: &[Number]) -> Vec<f32> {
 fn random_networks_equal_the_reference() {
     let (mut together, mut rings, mut pooled) = (0, 0, 0);
     let mut refused = 0;
-    for seed in 0..600 {
+    for seed in 0..300 {
         let mut rng = Rng::new(seed);
         let model = random::network(&mut rng);
         let layers: Vec<String> = model
@@ -66,6 +67,6 @@ fn random_networks_equal_the_reference() {
             }
         }
     }
-    assert!(together > 100 && rings > 100 && pooled > 30, "{together} {rings} {pooled}");
+    assert!(together > 50 && rings > 50 && pooled > 15, "{together} {rings} {pooled}");
     assert!(refused < 200, "{refused}");
 }

@@ -254,9 +254,6 @@ fn block(context: &Context<'_>, function: &Function, stmts: &[Stmt], depth: usiz
                 all.extend(args.iter().zip(&f.locals).map(|(a, l)| context.assigned(locals, a, l)));
                 let _ = writeln!(text, "{prefix}_{}({});", f.name, all.join(", "));
             }
-            Stmt::Comment(what) => {
-                let _ = writeln!(text, "/* {} */", comment(what));
-            }
         }
     }
 }

@@ -11,7 +11,6 @@ pub struct Rows {
     pub shape: Shape,
     pub repr: Repr,
     pub layout: Layout,
-    pub needs: Needs,
     /// Units from a row to the next.
     pub units: usize,
     /// Rows that are kept; fewer than the map's where `ring` is set.
@@ -32,7 +31,6 @@ impl Rows {
             shape: value.shape,
             repr: value.repr,
             layout: value.layout,
-            needs,
             units: value.row_units(),
             kept: value.rows,
             ring: slot.is_some(),
