@@ -15,6 +15,7 @@ mod gemm;
 mod kbit;
 mod limits;
 mod plot;
+mod quantize;
 mod single;
 mod sweep;
 mod tensor;
