@@ -399,3 +399,38 @@ fn wrong_options_are_refused() {
         assert!(refuse(&g, Options::default()).contains("preprocessing"), "{mean} {std}");
     }
 }
+
+/// Trained networks of other projects: counts of right answers are exact, before and after.
+#[test]
+fn published_networks_keep_their_accuracy() {
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let shared = std::env::var_os("ONEBIT_SHARED").map_or(beside, Into::into);
+    if !shared.join("models").is_dir() {
+        eprintln!("skipped: no networks in {} (set ONEBIT_SHARED)", shared.display());
+        return;
+    }
+    let data = onebit::Dataset::open(shared.join("data/mnist")).unwrap();
+    let pixels: Vec<u8> = (0..data.len()).flat_map(|i| data.pixels(i).unwrap().to_vec()).collect();
+    let correct = |g: &Graph| {
+        let (model, meta) = g.clone().into_model().unwrap();
+        let session = Session::new(&model, meta, &onebit::Options::default()).unwrap();
+        let outputs = session.run_elements(Elements::Pixels(&pixels)).unwrap();
+        outputs.iter().zip(data.labels()).filter(|(o, label)| o.class() == **label).count()
+    };
+    let import = |path: &str, std: &[f32]| {
+        let options = onebit::import::ImportOptions { std: std.to_vec(), ..Default::default() };
+        let mut graph = onebit::import::import(&shared.join("models").join(path), &options).unwrap().graph;
+        passes::optimize(&mut graph).unwrap();
+        graph
+    };
+    let lenet = import("bmxnet/binarized_mnist_64bit-0001.params", &[255.0]);
+    assert_eq!(correct(&lenet), 9740);
+    for (weight_bits, activation_bits, after) in [(8, 4, 9744), (8, 8, 9739), (4, 4, 9707)] {
+        let options = Options { weight_bits, activation_bits, ..Options::default() };
+        let (integers, report) = quantize(&lenet, &options).unwrap();
+        assert!(report.floats.is_empty() && report.layers.len() == 2, "{report:?}");
+        assert_eq!(correct(&integers), after, "{weight_bits} {activation_bits}");
+    }
+    let lfc = import("bnn-pynq/mnist/lfcW1A1", &[]);
+    assert_eq!(quantize(&lfc, &Options::default()).unwrap(), (lfc, Report::default()));
+}

@@ -2,7 +2,7 @@
 
 use super::eval::{check_labels, match_classes, say_if_resized};
 use crate::Global;
-use crate::text::{grouped, note, percent, plural, progress, significant};
+use crate::text::{grouped, note, plural, progress, significant};
 use anyhow::{Result, bail};
 use clap::Args;
 use onebit::core::ops::Op;
@@ -98,7 +98,9 @@ impl Quantization {
             let compared = compare(&sessions, &data, path.clone(), puts_out_class(&graph))?;
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let (correct, total) = (compared.correct_after, compared.total);
-            after.meta.accuracy = Some(Accuracy { data: name, correct, total });
+            if report.changed() {
+                after.meta.accuracy = Some(Accuracy { data: name, correct, total });
+            }
             comparison = Some(compared);
         }
         Ok((after, Some(Quantized { report, comparison })))
@@ -188,11 +190,10 @@ impl Quantized {
             let _ = writeln!(text, "  {label:<8} {value}");
         };
         let quantize::Report { input, layers, scores, floats } = &self.report;
-        let nothing = !input && layers.is_empty() && scores.is_none();
         let input = if *input { "; the input is bytes now, without mean and std" } else { "" };
-        match nothing {
-            true => line("integers", "nothing to do".into()),
-            false => line("integers", format!("{} with float weights{input}", plural(layers.len(), "layer"))),
+        match self.report.changed() {
+            false => line("integers", "nothing to do".into()),
+            true => line("integers", format!("{} with float weights{input}", plural(layers.len(), "layer"))),
         }
         for l in layers {
             let (rounding, bound) = (100.0 * l.rounding, significant(l.bound));
@@ -222,7 +223,7 @@ impl Quantized {
         match &self.comparison {
             None => line("accuracy", "not measured: --data names labelled pictures".into()),
             Some(c) => {
-                let one = |part: f64, n: usize| format!("{} ({})", percent(part), grouped(n as u64));
+                let one = |part: f64, n: usize| format!("{:.2} % ({})", 100.0 * part, grouped(n as u64));
                 let (before, after) =
                     (one(c.accuracy_before, c.correct_before), one(c.accuracy_after, c.correct_after));
                 line(

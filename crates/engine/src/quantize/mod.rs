@@ -128,6 +128,13 @@ pub struct Float {
     pub reason: String,
 }
 
+impl Report {
+    /// Whether anything became integers.
+    pub fn changed(&self) -> bool {
+        self.input || !self.layers.is_empty() || self.scores.is_some()
+    }
+}
+
 fn as_text<S: serde::Serializer>(dtype: &DType, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(dtype)
 }
@@ -178,8 +185,7 @@ pub fn quantize(graph: &Graph, options: &Options<'_>) -> Result<(Graph, Report)>
             }
         }
     }
-    let changed = report.input || !report.layers.is_empty() || report.scores.is_some();
-    if !changed {
+    if !report.changed() {
         new = before;
     } else {
         new.meta.accuracy = None;
@@ -205,6 +211,7 @@ fn layers(
     new.notes.clone_from(&old.notes);
     let mut place = vec![Graph::INPUT];
     let mut absorbed = vec![false; old.nodes.len()];
+    let head = head(old);
     for (i, node) in old.nodes.iter().enumerate() {
         let inputs: Vec<usize> = node.inputs.iter().map(|v| place[*v]).collect();
         if absorbed[i] {
@@ -213,14 +220,14 @@ fn layers(
         }
         match node.op {
             Op::Conv2d(_) | Op::Dense => {
-                let head = head(old, i);
+                let behind = head.as_ref().filter(|(layer, _)| *layer == i).map(|(_, maps)| maps);
                 let chain: Option<Vec<Node<'static>>> =
-                    head.as_ref().map(|h| h.iter().map(|n| old.nodes[*n].clone()).collect());
+                    behind.map(|maps| maps.iter().map(|n| old.nodes[*n].clone()).collect());
                 match layer::quantize(&mut new, node, inputs[0], chain.as_deref(), options)? {
                     Ok((value, layer)) => {
                         place.push(value);
                         report.layers.push(layer);
-                        head.iter().flatten().for_each(|n| absorbed[*n] = true);
+                        behind.into_iter().flatten().for_each(|n| absorbed[*n] = true);
                         continue;
                     }
                     Err(reason) => drop(reasons.insert(node.name.clone(), reason)),
@@ -245,19 +252,19 @@ fn layers(
     Ok(new)
 }
 
-/// The affine maps between node `i` and the scores, if there is nothing else.
-fn head(graph: &Graph, i: usize) -> Option<Vec<usize>> {
-    let (uses, scores) = (graph.uses(), scores::scores_value(graph));
-    let (mut value, mut chain) = (i + 1, Vec::new());
-    while value != scores {
-        let reader = graph.nodes.iter().position(|n| n.inputs.contains(&value))?;
-        if uses[value] != 1 || graph.nodes[reader].op != Op::Affine {
-            return None;
+/// The layer with weights behind which only affine maps make the scores, if there is one, and these maps, in order.
+fn head(graph: &Graph) -> Option<(usize, Vec<usize>)> {
+    let uses = graph.uses();
+    let (mut value, mut chain) = (scores::scores_value(graph), Vec::new());
+    while let Some(node) = graph.producer(value).filter(|_| uses[value] == 1) {
+        match node.op {
+            Op::Affine => chain.insert(0, value - 1),
+            Op::Conv2d(_) | Op::Dense => return Some((value - 1, chain)),
+            _ => break,
         }
-        chain.push(reader);
-        value = reader + 1;
+        value = node.inputs[0];
     }
-    (uses[value] == 1).then_some(chain)
+    None
 }
 
 /// What computes with floats, but for integers that floats hold exactly.

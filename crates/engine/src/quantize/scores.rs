@@ -60,8 +60,9 @@ pub fn make_integers(graph: &mut Graph) -> Result<Option<Scores>, String> {
     Ok(Some(Scores { factor, largest, bound }))
 }
 
-/// Factors that are tried.
+/// Factors that are tried, and the most scores that are computed for it.
 const CANDIDATES: u32 = 1 << 12;
+const TRIED_SCORES: usize = 1 << 22;
 
 /// The factor that changes scores least, with its integers and the most by which it changes one. The steepest scale becomes
 /// an integer exactly, in the best case the largest that is possible; so do all that equal it.
@@ -81,7 +82,8 @@ fn best(maps: &[(f64, f64)], sums: &[(f64, f64)]) -> Option<(f64, Vec<(f64, f64)
     };
     // Larger factors make larger numbers, but for rounding.
     let most = (0..24).rev().fold(0, |m, bit| if at(m | 1 << bit).is_some() { m | 1 << bit } else { m });
-    let tried = (most / 2 + 1).max(most.saturating_sub(CANDIDATES))..=most;
+    let candidates = CANDIDATES.min((TRIED_SCORES / maps.len().max(1)) as u32);
+    let tried = (most / 2 + 1).max(most.saturating_sub(candidates))..=most;
     tried.rev().filter_map(at).min_by(|a, b| a.2.total_cmp(&b.2))
 }
 

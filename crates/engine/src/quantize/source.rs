@@ -24,6 +24,10 @@ pub struct Linear {
 
 /// Part of the numbers that may lie beyond the range which calibration finds.
 const OUTLIERS: f64 = 0.001;
+/// Numbers that are kept to find it.
+const MEASURED: usize = 1 << 24;
+/// A clip at a larger number than this is no range.
+const LARGEST: f32 = 1e6;
 
 impl Linear {
     /// The value as integers without any rounding: a decoded value behind affine maps and constant padding.
@@ -189,7 +193,10 @@ fn known_range(graph: &Graph, mut value: usize) -> Option<(f32, f32)> {
             Op::Pool2d(_) | Op::Reshape(_) | Op::Transpose(_) | Op::DepthToSpace(_) => value = node.inputs[0],
             Op::Activation(Activation::Tanh | Activation::Erf) => return Some((-1.0, 1.0)),
             Op::Activation(Activation::Sigmoid) => return Some((0.0, 1.0)),
-            Op::Activation(Activation::Clip { low, high }) => return Some((low, low.abs().max(high.abs()))),
+            Op::Activation(Activation::Clip { low, high }) => {
+                let largest = low.abs().max(high.abs());
+                return (largest <= LARGEST).then_some((low, largest));
+            }
             _ => return None,
         }
     }
@@ -198,6 +205,8 @@ fn known_range(graph: &Graph, mut value: usize) -> Option<(f32, f32)> {
 
 /// Smallest number of a value on pictures, and the absolute number that all but [`OUTLIERS`] stay below.
 fn measured_range(graph: &Graph, value: usize, pixels: &[u8]) -> Result<(f32, f32)> {
+    let (image, elements) = (graph.ty(Graph::INPUT).shape.elements(), graph.ty(value).shape.elements());
+    let pixels = &pixels[..pixels.len().min((MEASURED / elements).max(1) * image)];
     let mut part = graph.clone();
     part.output = value;
     let (model, meta) = part.into_model()?;
