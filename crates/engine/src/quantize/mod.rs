@@ -11,7 +11,7 @@
 //! | the last affine map | integers: the scores are one factor times what they were |
 //!
 //! BatchNorm, activations and signs behind a layer then fold into thresholds of its integers by the usual
-//! [`passes`](crate::passes): nothing else is rounded.
+//! [`passes`]: nothing else is rounded.
 //!
 //! **Padding.** A float layer pads with a number of its input, mostly the 0 that stands behind the normalisation. Its
 //! integer form pads with the byte that stands for this number, `pad * std + mean` rounded, for each channel: exact for

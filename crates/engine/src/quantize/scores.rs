@@ -40,7 +40,7 @@ pub fn make_integers(graph: &mut Graph) -> Result<Option<Scores>, String> {
     if integers_already(&chain, &sums) {
         return Ok(None);
     }
-    let maps: Vec<(f64, f64)> = (0..sums.len())
+    let maps: Pairs = (0..sums.len())
         .map(|c| {
             chain.iter().fold((1.0, 0.0), |(scale, bias), node| {
                 let (s, b) = affine_of(node, c);
@@ -60,18 +60,20 @@ pub fn make_integers(graph: &mut Graph) -> Result<Option<Scores>, String> {
     Ok(Some(Scores { factor, largest, bound }))
 }
 
+/// A pair of numbers for each channel.
+type Pairs = Vec<(f64, f64)>;
+
 /// Factors that are tried, and the most scores that are computed for it.
 const CANDIDATES: u32 = 1 << 12;
 const TRIED_SCORES: usize = 1 << 22;
 
 /// The factor that changes scores least, with its integers and the most by which it changes one. The steepest scale becomes
 /// an integer exactly, in the best case the largest that is possible; so do all that equal it.
-fn best(maps: &[(f64, f64)], sums: &[(f64, f64)]) -> Option<(f64, Vec<(f64, f64)>, f64)> {
+fn best(maps: &[(f64, f64)], sums: &[(f64, f64)]) -> Option<(f64, Pairs, f64)> {
     let steepest = maps.iter().fold(0f64, |m, (s, _)| m.max(s.abs()));
     let at = |m: u32| {
         let factor = f64::from(m) / steepest;
-        let ints: Vec<(f64, f64)> =
-            maps.iter().map(|(s, b)| ((s * factor).round(), (b * factor).round())).collect();
+        let ints: Pairs = maps.iter().map(|(s, b)| ((s * factor).round(), (b * factor).round())).collect();
         largest(&ints, sums)?;
         let off = |i: usize| {
             let ((s, b), (is, ib), (low, high)) = (maps[i], ints[i], sums[i]);
@@ -88,7 +90,7 @@ fn best(maps: &[(f64, f64)], sums: &[(f64, f64)]) -> Option<(f64, Vec<(f64, f64)
 }
 
 /// Smallest and largest sum of each channel of an integer layer.
-fn sums(graph: &Graph, value: usize) -> Option<Vec<(f64, f64)>> {
+fn sums(graph: &Graph, value: usize) -> Option<Pairs> {
     let node = graph.producer(value)?;
     let (Op::BConv2d(BConv2d { output: DType::I32, .. }) | Op::BDense(BDense { output: DType::I32 })) =
         node.op
@@ -129,7 +131,7 @@ fn largest(maps: &[(f64, f64)], sums: &[(f64, f64)]) -> Option<f64> {
 fn integers_already(chain: &[Node<'static>], sums: &[(f64, f64)]) -> bool {
     let [node] = chain else { return false };
     let whole = |(_, t): (&str, &Tensor<'_>)| t.to_f32().iter().all(|v| v.fract() == 0.0);
-    let maps: Vec<(f64, f64)> = (0..sums.len()).map(|c| affine_of(node, c)).collect();
+    let maps: Pairs = (0..sums.len()).map(|c| affine_of(node, c)).collect();
     node.params.each().all(whole) && largest(&maps, sums).is_some()
 }
 

@@ -66,20 +66,24 @@ impl Linear {
         Some(of)
     }
 
-    /// For each channel the integer that stands for the number `x`, and how far the worst is off. `None` where a scale
-    /// is 0 or the format is +-1, which has no neighbour of most numbers.
+    /// For each channel the integer that stands for the number `x`, and how far the worst is off: up to half a step of
+    /// bytes, almost nothing for fewer levels. `None` where there is no such integer, or a scale is 0. It may be -1, 0 or
+    /// 1, which layers can pad with whatever the format.
     pub fn nearest(&self, graph: &Graph, x: f64) -> Option<(Vec<i32>, f64)> {
         let quant = graph.ty(self.value).dtype.quant()?;
+        let most = if quant.bits == 8 { 0.5 } else { 0.001 };
         let mut worst = 0f64;
         let mut values = Vec::with_capacity(self.scale.len());
         for (scale, offset) in self.scale.iter().zip(&self.offset) {
             let exact = (x - offset) / scale;
-            // Padding of 0 can be left out, whatever the format.
-            let value = if exact == 0.0 { 0 } else { (exact.round() as i32).clamp(quant.min(), quant.max()) };
-            if !exact.is_finite() || (value != 0 && quant.encode(value).is_none()) {
+            // Not a number where the scale is 0; saturated where it is too large, which no format holds.
+            let value = exact.round() as i32;
+            let off = (exact - f64::from(value)).abs();
+            let possible = (-1..=1).contains(&value) || quant.encode(value).is_some();
+            if !possible || off > most || off.is_nan() {
                 return None;
             }
-            worst = worst.max((exact - f64::from(value)).abs() * scale.abs());
+            worst = worst.max(off * scale.abs());
             values.push(value);
         }
         Some((values, worst))
