@@ -141,6 +141,39 @@ fn stems_stay_within_their_bound() {
     assert!(padded > 30 && kept > 30 && refused < 20, "{padded} {kept} {refused}");
 }
 
+/// Weights that are 127 steps at most, means and pixels that are whole numbers: floats and integers compute the same, also
+/// at the border, where each channel is padded with its mean.
+#[test]
+fn what_needs_no_rounding_stays_the_same() {
+    let mut slices = 0;
+    for seed in 0..100 {
+        let mut rng = Rng::new(500 + seed);
+        let shape = Shape::new(3 + rng.below(4), 3 + rng.below(4), 1 + rng.below(3));
+        let mut g = float_graph(&mut rng, shape);
+        g.meta.input.mean = (0..shape.c).map(|_| [1, 1, 100, 128, 254][rng.below(5)] as f32).collect();
+        g.meta.input.std = vec![64.0];
+        let (n, kernel) = (shape.c * (1 + rng.below(3)), 1 + rng.below(3));
+        let groups = if rng.below(2) == 0 { shape.c } else { 1 };
+        let k = kernel * kernel * shape.c / groups;
+        let mut weight: Vec<f32> = (0..n * k).map(|_| (rng.below(255) as f32 - 127.0) / 32.0).collect();
+        weight.iter_mut().step_by(k).for_each(|w| *w = -127.0 / 32.0);
+        let bias = Some(Tensor::f32((0..n).map(|_| rng.below(9) as f32 - 4.0).collect()));
+        let params = Params { weight: Some(Tensor::f32_matrix(n, k, weight)), bias, ..Params::default() };
+        let window = Window { pad: [1, 0, 2, 1], ..Window::square(kernel, 1 + rng.below(2), 0) };
+        let pad_value = [0.0, -1.0 / 64.0, 1.0 / 64.0][rng.below(3)];
+        g.add("stem", Op::Conv2d(Conv2d { window, groups, pad_value }), &[0], params).unwrap();
+        let options = Options { integer_scores: false, ..Options::default() };
+        // One step for all filters, which have the same largest weight.
+        let (new, report) = quantize(&g, &options).unwrap();
+        assert_eq!((report.layers.len(), report.layers[0].rounding), (1, 0.0), "seed {seed}: {report:?}");
+        slices += usize::from(new.nodes.iter().any(|n| matches!(n.op, Op::Slice(_))));
+        let image = pixels(&mut rng, shape);
+        assert_eq!(reference(&new, &image), reference(&g, &image), "seed {seed}");
+        runs_exactly(&new, &image);
+    }
+    assert!(slices > 20, "{slices}");
+}
+
 #[test]
 fn no_float_is_left_of_a_stem_with_a_sign() {
     for seed in 0..200 {
@@ -254,6 +287,10 @@ fn heads_put_out_one_factor_times_their_scores() {
             let off = (f64::from(*w) - f64::from(*i) / scores.factor).abs();
             assert!(off <= near, "seed {seed}: {w} is {i} / {}, off by {off} of {near}", scores.factor);
         }
+        // One step for all classes.
+        let params = &new.producer(new.output).unwrap().params;
+        let scales = params.scale.as_ref().unwrap().to_f32();
+        assert!(scales.iter().all(|s| *s == scales[0]), "seed {seed}: {scales:?}");
         // What is integers stays as it is.
         let (again, second) = quantize(&new, &Options::default()).unwrap();
         assert_eq!((again, second), (new, Report::default()));
@@ -355,6 +392,36 @@ fn floats_between_layers_become_levels() {
             worst = off;
         }
         assert!(worst < 0.2, "{worst}");
+    }
+}
+
+/// A head that passes on what it reads shows the levels.
+#[test]
+fn levels_lie_half_a_step_from_what_they_stand_for() {
+    let mut rng = Rng::new(12);
+    let mut g = Graph::new(ValueType::new(Shape::vector(40), DType::U8), Default::default());
+    let params = Params { weight: Some(rng.weights(20, 40, Quant::BIT)), ..Params::default() };
+    let v = g.add("first", Op::BDense(BDense { output: DType::I32 }), &[0], params).unwrap();
+    let scale = Some(Tensor::f32(vec![0.0005; 20]));
+    let v = g.add("scale", Op::Affine, &[v], Params { scale, ..Params::default() }).unwrap();
+    let v = add(&mut g, "tanh", Op::Activation(Activation::Tanh), v);
+    let same = (0..400).map(|i| if i % 21 == 0 { 1.0 } else { 0.0 }).collect();
+    let weight = Some(Tensor::f32_matrix(20, 20, same));
+    g.add("head", Op::Dense, &[v], Params { weight, ..Params::default() }).unwrap();
+    for (bits, most) in [(2, 1.0), (4, 7.0), (8, 127.0)] {
+        let options = Options { activation_bits: bits, ..Options::default() };
+        let (new, report) = quantize(&g, &options).unwrap();
+        let factor = report.scores.unwrap().factor as f32;
+        for _ in 0..20 {
+            let image = pixels(&mut rng, Shape::vector(40));
+            for (want, got) in reference(&g, &image).iter().zip(reference(&new, &image)) {
+                let level = got / factor * most;
+                assert!(
+                    (level - want * most).abs() < 0.5001 && level - level.round() < 1e-4,
+                    "{level} {want}"
+                );
+            }
+        }
     }
 }
 

@@ -254,9 +254,8 @@ fn layers(
 
 /// The layer with weights behind which only affine maps make the scores, if there is one, and these maps, in order.
 fn head(graph: &Graph) -> Option<(usize, Vec<usize>)> {
-    let uses = graph.uses();
     let (mut value, mut chain) = (scores::scores_value(graph), Vec::new());
-    while let Some(node) = graph.producer(value).filter(|_| uses[value] == 1) {
+    while let Some(node) = graph.producer(value) {
         match node.op {
             Op::Affine => chain.insert(0, value - 1),
             Op::Conv2d(_) | Op::Dense => return Some((value - 1, chain)),

@@ -27,9 +27,8 @@ pub fn make_integers(graph: &mut Graph) -> Result<Option<Scores>, String> {
     if graph.ty(scores).dtype != DType::F32 {
         return Ok(None);
     }
-    let uses = graph.uses();
     let (mut base, mut chain) = (scores, Vec::new());
-    while let Some(node) = graph.producer(base).filter(|n| n.op == Op::Affine && uses[base] == 1) {
+    while let Some(node) = graph.producer(base).filter(|n| n.op == Op::Affine) {
         chain.push(node.clone());
         base = node.inputs[0];
     }
