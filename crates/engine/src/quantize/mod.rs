@@ -15,7 +15,8 @@
 //!
 //! **Padding.** A float layer pads with a number of its input, mostly the 0 that stands behind the normalisation. Its
 //! integer form pads with the byte that stands for this number, `pad * std + mean` rounded, for each channel: exact for
-//! pixels that are only divided, off by half a grey level at most else, which counts in [`Layer::bound`].
+//! pixels that are only divided, off by half a grey level at most else, which counts in [`Layer::bound`]. Where no
+//! byte stands for it, the layer stays as it is.
 //!
 //! **Sums** stay exact: accumulators are integers, as those of binary layers are.
 //!
