@@ -8,6 +8,7 @@ mod moves;
 mod numbers;
 mod pointwise;
 mod pool;
+mod pooled;
 mod sliced;
 mod transform;
 

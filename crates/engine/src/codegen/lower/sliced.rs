@@ -7,7 +7,7 @@
 
 use super::Scope;
 use super::access::Rows;
-use super::binary::{conv, pooling};
+use super::pooled::{Pooled, conv};
 use super::transform::flips;
 use crate::codegen::build::Body;
 use crate::codegen::ir::*;
@@ -26,7 +26,7 @@ const TOGETHER: usize = 3;
 pub struct Sliced {
     kernel: [usize; 2],
     pool: Window,
-    minimum: Vec<bool>,
+    pooled: Pooled,
     width: usize,
 }
 
@@ -38,8 +38,8 @@ impl Sliced {
     pub fn new(scope: &Scope<'_>, pool: Option<&Layer<'_>>, input: Shape, word: usize) -> Option<Self> {
         let conv = conv(scope.layer, input)?;
         let w = conv.window;
-        let (window, minimum) = pooling(pool, scope.sink.shape.c);
-        let pool = window.unwrap_or(Window::square(1, 1, 0));
+        let pooled = Pooled::new(pool, scope.sink.shape.c);
+        let pool = pooled.window.unwrap_or(Window::square(1, 1, 0));
         let Layout::Bits { pixel: 1, .. } = scope.inputs[0].layout else { return None };
         let Layout::Bits { pixel, .. } = scope.sink.layout else { return None };
         let plain =
@@ -47,7 +47,7 @@ impl Sliced {
         let is_bit = scope.layer.params.weight.as_ref()?.as_bits()?.0.is_bit();
         // Windows of the pool must not lie across words.
         let fits = input.w <= word || word % pool.stride[1] == 0;
-        let sliced = Sliced { kernel: w.kernel, pool, minimum, width: input.w };
+        let sliced = Sliced { kernel: w.kernel, pool, pooled, width: input.w };
         let [kh, kw] = w.kernel;
         let rows = (pool.kernel[0] - 1) + kh;
         let most = if word == 8 { 16 } else { 32 };
@@ -78,7 +78,7 @@ impl Sliced {
         let [kh, kw] = self.kernel;
         let total = (kh * kw) as i64;
         let flip = flips(params, n);
-        let negate: Vec<bool> = (0..n).map(|c| flip[c] != self.minimum[c]).collect();
+        let negate: Vec<bool> = (0..n).map(|c| flip[c] != self.pooled.minimum[c]).collect();
         let weight = params.weight.as_ref().ok_or("has no weight")?;
         let values = weight.to_i32().ok_or("has weights that are not bits")?;
         let pack = |(c, row): (usize, &[i32])| {
@@ -290,12 +290,7 @@ impl Sliced {
         let sink = &scope.sink;
         let (word, kind, units) = (b.program.word, sink.layout.kind(), sink.pixel_units());
         let unit = 8 * kind.bytes();
-        let mut masks = vec![0; units];
-        for (c, _) in self.minimum.iter().enumerate().filter(|(_, m)| **m) {
-            masks[c / unit] |= 1i64 << (c % unit);
-        }
-        let name = format!("{}_minimum", b.function_name());
-        let table = self.minimum.contains(&true).then(|| b.program.table(&name, kind, Constants::Int(masks)));
+        let table = self.pooled.minimum.contains(&true).then(|| self.pooled.masks(b, kind, units));
         let step = self.pool.stride[1];
         let per_group = (word / unit).min(units);
         b.repeat("pixel", per_word, |b, i| {
