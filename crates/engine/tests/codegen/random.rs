@@ -18,7 +18,12 @@ pub fn network(rng: &mut Rng) -> Model<'static> {
         DType::Bits(Quant::TERNARY),
     ];
     let channels = [1, 1, 1, 3, 8, 16, 5];
-    let shape = Shape::new(1 + rng.below(14), 1 + rng.below(14), channels[rng.below(channels.len())]);
+    let c = channels[rng.below(channels.len())];
+    let shape = match rng.below(8) {
+        // More columns than a word has bits.
+        0 => Shape::new(1 + rng.below(6), 30 + rng.below(45), if c > 3 { 1 } else { c }),
+        _ => Shape::new(1 + rng.below(14), 1 + rng.below(14), c),
+    };
     let mut g = Graph::new(ValueType::new(shape, inputs[rng.below(inputs.len())]), Default::default());
     let mut v = Graph::INPUT;
     let mut earlier: Vec<usize> = Vec::new();
@@ -107,7 +112,7 @@ fn dense(g: &mut Graph, rng: &mut Rng, v: usize, name: &str, n: usize, output: D
 }
 
 fn window(rng: &mut Rng, shape: Shape) -> Window {
-    let fits = |size: usize| size.min(3);
+    let fits = |size: usize| size.min(if shape.c == 1 { 6 } else { 3 });
     let kernel = [1 + rng.below(fits(shape.h)), 1 + rng.below(fits(shape.w))];
     let pad =
         if rng.below(2) == 0 { [0; 4] } else { kernel.map(|k| rng.below(k)).repeat(2).try_into().unwrap() };
