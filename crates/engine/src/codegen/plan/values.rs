@@ -84,7 +84,7 @@ fn layout(repr: Repr, shape: Shape, target: Target, is_output: bool) -> Result<L
         }
         Repr::Bits => {
             let pixel = shape.c.next_multiple_of(8);
-            let bits = [32, 16, 8].into_iter().find(|b| *b <= word && pixel % b == 0).unwrap_or(8);
+            let bits = [32, 16, 8].into_iter().find(|b| *b <= word && pixel.is_multiple_of(*b)).unwrap_or(8);
             Layout::Bits { pixel, unit: Kind::unsigned(bits) }
         }
         Repr::Float => Layout::Numbers(Kind::F32),
@@ -110,6 +110,16 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
         Repr::Int { lo, hi } => Some((lo, hi)),
         Repr::Float => None,
     };
+    if let Op::Quantize(q) = node.op {
+        return match bounds(x) {
+            // Few numbers: each is looked up.
+            Some((lo, hi)) if hi - lo < 256 => match out.dtype {
+                DType::BIT => Ok(Repr::Bits),
+                _ => ints((q.lowest.into(), q.highest.into())),
+            },
+            _ => refuse("rounds floats, which is not generated yet: generate with --quantize"),
+        };
+    }
     if let DType::Bits(q) = out.dtype
         && !matches!(node.op, Op::Reshape(_) | Op::Slice(_) | Op::Concat | Op::Pad(_) | Op::BPool2d(_))
     {
