@@ -52,7 +52,7 @@ fn input(ty: ValueType) -> Result<Value> {
         DType::BIT => (Repr::Bits, Layout::Bits { pixel: ty.shape.c, unit: Kind::U8 }),
         DType::F32 | DType::I32 => {
             let text = format!(
-                "the network takes {}, but generated code takes bytes or bits: generate with --quantize, or train with an \
+                "the network takes {}, but generated code takes bytes or bits: convert it with --quantize, or train with an \
                  input of bytes or bits",
                 ty.dtype
             );
@@ -117,7 +117,7 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
                 DType::BIT => Ok(Repr::Bits),
                 _ => ints((q.lowest.into(), q.highest.into())),
             },
-            _ => refuse("rounds floats, which is not generated yet: generate with --quantize"),
+            _ => refuse("rounds floats, which is not generated yet: convert it with --quantize"),
         };
     }
     if let DType::Bits(q) = out.dtype
@@ -185,7 +185,7 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
             }
         }
         Op::Conv2d(_) | Op::Dense => refuse(
-            "multiplies floats in a chain of fused multiply-adds, which no small processor computes exactly: generate with \
+            "multiplies floats in a chain of fused multiply-adds, which no small processor computes exactly: convert it with \
              --quantize, which turns float layers to integers",
         ),
         _ => refuse("is not generated yet; replace the layer, or run the network with the library"),
