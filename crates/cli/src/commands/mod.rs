@@ -16,6 +16,7 @@ mod gemm;
 mod kbit;
 mod limits;
 mod plot;
+mod quantize;
 mod single;
 mod sweep;
 mod tensor;
