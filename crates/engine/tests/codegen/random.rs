@@ -188,6 +188,15 @@ fn layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
                 let weight = Some(Tensor::i32_matrix(1, levels, table));
                 g.add(name, Op::Lookup, &[v], Params { weight, ..Params::default() })
             }
+            6 => {
+                let q = [Quant::TERNARY, Quant::new(3, Encoding::Signed)][rng.below(2)];
+                let rounding = [Rounding::HalfEven, Rounding::HalfUp, Rounding::Floor][rng.below(3)];
+                let (scale, offset) = (rng.float(-1.0, 1.0), rng.float(-2.0, 2.0));
+                let (lowest, highest) = (q.min(), q.max());
+                let quantize = Quantize { scale, offset, rounding, output: DType::Bits(q), lowest, highest };
+                let v = g.add("decoded", Op::Decode, &[v], Params::default()).unwrap();
+                g.add(name, Op::Quantize(quantize), &[v], Params::default())
+            }
             5 if matches!(dtype, DType::U8 | DType::I8) => {
                 let output = DType::BIT;
                 let mut params = Params::default();

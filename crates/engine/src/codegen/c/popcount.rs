@@ -137,7 +137,7 @@ fn fields(context: &Context<'_>, words: usize, masked: bool) -> String {
     if blocks == 0 || (blocks == 1 && rest == 0) {
         text.push_str("    uint32_t v = 0;\n");
         loops(&mut text, "    ", words / 3 * 3);
-        if words % 3 > 0 {
+        if !words.is_multiple_of(3) {
             let _ = writeln!(text, "    v += {};", group(&at(words / 3 * 3), words % 3));
         }
         let _ = writeln!(text, "    return {prefix}_total(v);");

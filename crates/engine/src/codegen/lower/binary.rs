@@ -142,7 +142,8 @@ impl Binary {
         let buffer = b.program.buffers[x.buffer].clone();
         let bytes = buffer.len * buffer.kind.bytes();
         let (word, wide) = (Kind::unsigned(b.program.word), b.program.word / 8);
-        if !whole || x.is_ring() || !matches!(buffer.place, Place::Scratch(_)) || bytes % wide != 0 {
+        if !whole || x.is_ring() || !matches!(buffer.place, Place::Scratch(_)) || !bytes.is_multiple_of(wide)
+        {
             return None;
         }
         if buffer.kind == word {

@@ -40,7 +40,7 @@ impl Weights {
         let (min, step) = (i64::from(quant.min()), i64::from(quant.step()));
         let mut packed = vec![0; (values.len() * bits).div_ceil(8)];
         for (i, v) in values.iter().enumerate() {
-            packed[i * bits / 8] |= (i64::from(*v) - min) / step << (i * bits % 8);
+            packed[i * bits / 8] |= ((i64::from(*v) - min) / step) << (i * bits % 8);
         }
         let table = b.program.table(name, Kind::U8, Constants::Int(packed));
         Weights { table, bits, min, step }
@@ -315,7 +315,7 @@ impl Numbers {
             if k >= 8 {
                 b.repeat("j", k / 8, |b, j| byte(b, j, 8));
             }
-            if k % 8 > 0 {
+            if !k.is_multiple_of(8) {
                 byte(b, Expr::int(k / 8), k % 8);
             }
             selected * Expr::int(2) - all.clone()

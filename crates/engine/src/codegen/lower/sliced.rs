@@ -46,7 +46,7 @@ impl Sliced {
             w.stride == [1; 2] && w.dilation == [1; 2] && w.pad == [0; 4] && conv.output == DType::BIT;
         let is_bit = scope.layer.params.weight.as_ref()?.as_bits()?.0.is_bit();
         // Windows of the pool must not lie across words.
-        let fits = input.w <= word || word % pool.stride[1] == 0;
+        let fits = input.w <= word || word.is_multiple_of(pool.stride[1]);
         let sliced = Sliced { kernel: w.kernel, pool, pooled, width: input.w };
         let [kh, kw] = w.kernel;
         let rows = (pool.kernel[0] - 1) + kh;
@@ -86,8 +86,8 @@ impl Sliced {
         };
         let weights: Vec<i64> = values.chunks_exact(kh * kw).enumerate().map(pack).collect();
         let bits = match kh * kw {
-            ..=8 => 8,
-            ..=16 => 16,
+            0..=8 => 8,
+            9..=16 => 16,
             _ => 32,
         };
         let weights =
@@ -365,7 +365,7 @@ fn transpose(b: &mut Body<'_>, words: BufferId) {
     let mut step = word / 2;
     while step > 0 {
         // Bits whose place has a 0 in the digit that is exchanged.
-        let mask = (0..word).filter(|i| i / step % 2 == 0).fold(0u32, |m, i| m | 1 << i);
+        let mask = (0..word).filter(|i| (i / step).is_multiple_of(2)).fold(0u32, |m, i| m | 1 << i);
         b.repeat("block", word / (2 * step), |b, block| {
             b.repeat("i", step, |b, i| {
                 let low = b.name("low", block * Expr::int(2 * step) + i);
