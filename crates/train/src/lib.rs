@@ -14,4 +14,5 @@ pub mod recipes;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod search;
 pub mod weights;

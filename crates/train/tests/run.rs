@@ -75,6 +75,7 @@ fn job(recipe: Recipe, data: &Path, folder: &Path) -> Job {
         start: None,
         strict: false,
         limit: 0,
+        test: true,
         devices: vec!["cpu".into()],
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A run that is not over has a report too, of what there is so far.
 
-mod chart;
+pub(crate) mod chart;
 mod confusion;
-mod text;
+pub(crate) mod text;
 
 use crate::recipe::Recipe;
 use crate::run::record::{Epoch, Log, Outcome};

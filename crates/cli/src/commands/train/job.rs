@@ -49,6 +49,7 @@ pub fn train(args: &Train, global: &Global) -> Result<()> {
         start: args.start.clone(),
         strict: args.strict,
         limit: args.limit.map_or(0, |n| n as usize),
+        test: true,
         devices: if args.devices.is_empty() { vec![args.device.clone()] } else { args.devices.clone() },
         recipe,
     };
