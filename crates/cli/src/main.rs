@@ -39,6 +39,7 @@ enum Command {
     Bench(commands::bench::Bench),
     Convert(commands::convert::Convert),
     Export(commands::export::Export),
+    Codegen(commands::codegen::Codegen),
     Train(Box<commands::train::Train>),
 }
 
@@ -99,6 +100,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Bench(c) => c.run(&cli.global),
         Command::Convert(c) => c.run(&cli.global),
         Command::Export(c) => c.run(&cli.global),
+        Command::Codegen(c) => c.run(&cli.global),
         Command::Train(c) => c.run(&cli.global),
     }
 }

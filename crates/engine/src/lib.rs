@@ -21,6 +21,8 @@ extern crate alloc;
 #[cfg(feature = "std")]
 pub mod atomic;
 #[cfg(feature = "std")]
+pub mod codegen;
+#[cfg(feature = "std")]
 pub mod data;
 #[cfg(feature = "std")]
 mod driver;

@@ -20,6 +20,7 @@ pub const NAMES: &[&str] = &[
     "resnet18-imagenet",
     "birealnet18",
     "quicknet",
+    "mcu",
 ];
 
 /// Builds an architecture, not yet optimised; `None` if the name is unknown.
@@ -40,6 +41,7 @@ pub fn build(name: &str) -> Option<Result<Graph>> {
         "resnet18-imagenet" => picture(224, 3, DType::F32).resnet18(Shortcut::Binary, 1000),
         "birealnet18" => picture(224, 3, DType::F32).resnet18(Shortcut::Float, 1000),
         "quicknet" => picture(224, 3, DType::F32).quicknet(),
+        "mcu" => picture(28, 1, DType::BIT).mcu(),
         _ => return None,
     })
 }
@@ -222,6 +224,19 @@ impl Builder {
             x
         };
         self.op(Op::Add, &[y, shortcut], Params::default())
+    }
+
+    /// Two convolutions and a dense layer, 2 kB in all, in the manner of eBNN (McDanel et al. 2017).
+    fn mcu(mut self) -> Result<Graph> {
+        let mut x = Graph::INPUT;
+        for _ in 0..2 {
+            x = self.binary_conv(x, 32, Window::square(3, 1, 0), 0)?;
+            x = self.max_pool(x, 2, 2, 0)?;
+            x = self.batch_norm(x)?;
+            x = self.sign(x)?;
+        }
+        self.binary_dense(x, 10)?;
+        Ok(self.graph)
     }
 
     /// QuickNet (Bannink et al. 2021): cheap float stem, 3x3 residual binary layers, depthwise transitions.

@@ -1,10 +1,12 @@
 //! `onebit info`: what a network is and costs.
 
+use super::codegen;
 use super::explain::{Explanation, explain, precision, table};
 use crate::text::{bytes, count, grouped, percent, print, print_json, significant};
 use crate::{Global, network};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use onebit::codegen::Target;
 use onebit::core::exec::Executor;
 use onebit::core::types::ValueType;
 use onebit::meta::{Accuracy, Meta, Preprocessing, Training};
@@ -19,6 +21,9 @@ use std::path::PathBuf;
 pub struct Info {
     /// Model file, or a network that can be imported
     model: PathBuf,
+    /// Shows instead what code for a microcontroller would need: cortex-m4, cortex-m0, avr, rv32imc or host
+    #[arg(long, value_name = "TARGET")]
+    target: Option<Target>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +70,15 @@ impl Info {
     pub fn run(&self, global: &Global) -> Result<()> {
         let file = network::open(&self.model)?;
         let (model, meta) = file.load()?;
+        if let Some(target) = self.target {
+            let generated = onebit::codegen::generate(&model, &meta, target, Some("network"))
+                .with_context(|| self.model.display().to_string())?;
+            let report = &generated.report;
+            return match global.json {
+                true => print_json(report),
+                false => print(&format!("{}\n{}", codegen::stages(report), codegen::totals(report))),
+            };
+        }
         let stats = stats(&model);
         let executor =
             Executor::new(&model, session::kernels(global.isa.as_deref())?).map_err(onebit::Error::from)?;

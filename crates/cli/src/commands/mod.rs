@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod bench;
+pub mod codegen;
 pub mod convert;
 pub mod demo;
 pub mod eval;

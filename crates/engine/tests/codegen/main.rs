@@ -1,0 +1,72 @@
+//! Generated code equals the reference bit for bit.
+
+mod compiled;
+mod random;
+
+use onebit::codegen::interpret::{self, Number};
+use onebit::codegen::{Plan, Target, lower};
+use onebit::core::cases::{self, Rng};
+use onebit::core::model::Model;
+use onebit::core::reference::{self, Values};
+
+/// Scores of the reference, as numbers; without the ops that are left out at the end.
+fn expected(model: &Model<'_>, plan: &Plan, image: &Values) -> Vec<f32> {
+    reference::run_all(model, image.clone()).unwrap()[plan.output].to_f32()
+}
+
+/// Random images and special ones.
+fn images(rng: &mut Rng, model: &Model<'_>, n: usize) -> Vec<Values> {
+    let mut all = cases::special_values(model.input());
+    all.extend((0..n).map(|_| rng.values(model.input())));
+    all
+}
+
+fn numbers(scores: &[Number]) -> Vec<f32> {
+    let number = |n: &Number| match n {
+        Number::Int(v) => *v as f32,
+        Number::Float(v) => *v,
+    };
+    scores.iter().map(number).collect()
+}
+
+#[test]
+fn random_networks_equal_the_reference() {
+    let (mut together, mut rings, mut pooled) = (0, 0, 0);
+    let mut refused = 0;
+    for seed in 0..300 {
+        let mut rng = Rng::new(seed);
+        let model = random::network(&mut rng);
+        let layers: Vec<String> = model
+            .nodes()
+            .iter()
+            .zip(&model.types()[1..])
+            .map(|(n, t)| format!("{} -> {t}", n.op.name()))
+            .collect();
+        for target in [Target::CortexM4, Target::Avr] {
+            let plan = match Plan::new(&model, target) {
+                Ok(plan) => plan,
+                Err(e) => {
+                    assert!(e.to_string().contains("not generated yet"), "seed {seed}: {e}");
+                    refused += 1;
+                    continue;
+                }
+            };
+            together += plan.segments.iter().filter(|s| s.len() > 1).count();
+            rings += plan.values.iter().filter(|v| v.is_ring()).count();
+            pooled += plan.stages.iter().filter(|s| s.pool.is_some()).count();
+            let program = lower::lower(&model, &plan).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            for image in images(&mut rng, &model, 1) {
+                let run = std::panic::catch_unwind(|| {
+                    interpret::run(&program, &plan.pack_input(image.int()), seed as u8)
+                });
+                let Ok(scores) = run else {
+                    panic!("seed {seed} for {target}: {} {layers:#?}", model.input());
+                };
+                let want = expected(&model, &plan, &image);
+                assert_eq!(numbers(&scores), want, "seed {seed} for {target}: {} {layers:#?}", model.input());
+            }
+        }
+    }
+    assert!(together > 50 && rings > 50 && pooled > 15, "{together} {rings} {pooled}");
+    assert!(refused < 200, "{refused}");
+}
