@@ -197,7 +197,7 @@ fn axis(scale: Scale, value: f64) -> Option<f64> {
 }
 
 /// Round numbers in a range, about `n` of them, at least `least` apart.
-pub(crate) fn ticks(range: [f64; 2], n: usize, least: f64) -> Vec<f64> {
+fn ticks(range: [f64; 2], n: usize, least: f64) -> Vec<f64> {
     let wanted = (range[1] - range[0]) / n as f64;
     let power = 10f64.powf(wanted.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= wanted * 0.999);
@@ -207,7 +207,7 @@ pub(crate) fn ticks(range: [f64; 2], n: usize, least: f64) -> Vec<f64> {
 }
 
 /// A number with the decimals that multiples of `step` need.
-pub(crate) fn decimals(x: f64, step: f64) -> String {
+fn decimals(x: f64, step: f64) -> String {
     if x.abs() >= 1e7 || (step < 1e-4 && x != 0.0) {
         return significant(x, 3);
     }

@@ -2,7 +2,7 @@
 //!
 //! A run that is not over has a report too, of what there is so far.
 
-pub(crate) mod chart;
+mod chart;
 mod confusion;
 pub(crate) mod text;
 

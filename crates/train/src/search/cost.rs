@@ -1,8 +1,9 @@
 //! What a network costs on a chip, before and after training.
 
+use onebit::codegen::ir::{Expr, Node, Program, Stmt};
+use onebit::codegen::{Plan, Report, Target, lower};
 use onebit::core::model::Model;
 use onebit::error::Result;
-use onebit::stats::stats;
 use serde::{Deserialize, Serialize};
 
 /// What one inference takes.
@@ -17,7 +18,9 @@ pub struct Cost {
 }
 
 /// Finds out what a network costs.
-pub trait Costs: Sync {
+pub trait Costs {
+    /// Of which chip, counted how.
+    fn name(&self) -> String;
     /// The cost of a model.
     ///
     /// # Errors
@@ -60,21 +63,72 @@ impl Budget {
     }
 }
 
-/// Packed weights, two buffers in turn, and products.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Packed;
+/// The plan of the code that `onebit codegen` writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// The chip.
+    pub target: Target,
+    /// Whether the picture counts as RAM; otherwise it lies with the caller, in a frame buffer or in a file.
+    pub with_input: bool,
+}
 
-impl Costs for Packed {
+impl Costs for Planned {
+    fn name(&self) -> String {
+        format!("{}{}", self.target, if self.with_input { ", with the picture" } else { "" })
+    }
+
     fn cost(&self, model: &Model<'_>) -> Result<Cost> {
-        let size = |v: usize| if v == 0 { 0 } else { model.types()[v].bytes() as u64 };
-        let held = |(i, node): (usize, &onebit::core::model::Node<'_>)| {
-            node.inputs.iter().map(|v| size(*v)).sum::<u64>() + size(i + 1)
-        };
-        let ram_bytes = model.nodes().iter().enumerate().map(held).max().unwrap_or(0);
-        let stats = stats(model);
-        let made: u64 = model.types()[1..].iter().map(|t| t.shape.elements() as u64).sum();
-        let (flash_bytes, instructions) = (1000 + stats.weight_bytes, 12 * made + stats.binary_macs / 4);
-        Ok(Cost { flash_bytes, ram_bytes: ram_bytes + 200, instructions })
+        let plan = Plan::new(model, self.target)?;
+        let program = lower::lower(model, &plan)?;
+        let report = Report::new(model, &plan, &program);
+        let scores = report.outputs * plan.values[plan.output].layout.kind().bytes();
+        let arrays = report.stages.iter().map(|s| s.stack_bytes).max().unwrap_or(0);
+        let input = if self.with_input { report.input_bytes } else { 0 };
+        Ok(Cost {
+            flash_bytes: (report.table_bytes + code_bytes(&program, self.target)) as u64,
+            ram_bytes: (report.scratch_bytes + scores + arrays + FRAMES + input) as u64,
+            instructions: report.instructions,
+        })
+    }
+}
+
+/// Stack for return addresses and saved registers of three functions, each within the other.
+const FRAMES: usize = 160;
+
+/// Bytes of the code that compilers make of a program at `-Os`: so many for each operation.
+fn code_bytes(program: &Program, target: Target) -> usize {
+    let operations: usize = program.functions.iter().map(|f| 8 + block(&f.body)).sum();
+    let bytes = match target {
+        Target::CortexM4 | Target::CortexM0 | Target::Rv32imc => 5,
+        Target::Avr => 8,
+        Target::Host => 6,
+    };
+    bytes * operations
+}
+
+fn block(stmts: &[Stmt]) -> usize {
+    stmts.iter().map(statement).sum()
+}
+
+fn statement(stmt: &Stmt) -> usize {
+    match stmt {
+        Stmt::Comment(_) => 0,
+        Stmt::Let(_, e) | Stmt::Set(_, e) => expression(e).max(1),
+        Stmt::Store(_, at, value) => 1 + expression(at) + expression(value),
+        Stmt::For(_, _, body) => 3 + block(body),
+        Stmt::If(e, yes, no) => 1 + expression(e) + block(yes) + block(no),
+        Stmt::While(e, body) => 2 + expression(e) + block(body),
+        Stmt::Call(_, args) => 1 + args.iter().map(|a| expression(a).max(1)).sum::<usize>(),
+    }
+}
+
+fn expression(e: &Expr) -> usize {
+    match &*e.node {
+        Node::Int(_) | Node::Float(_) | Node::Var(_) => 0,
+        Node::Load(_, a) | Node::Table(_, a) | Node::Convert(a) => 1 + expression(a),
+        Node::Binary(_, a, b) => 1 + expression(a) + expression(b),
+        Node::Select(a, b, c) => 2 + expression(a) + expression(b) + expression(c),
+        Node::Mismatches { from, mask, .. } => 24 + 4 * usize::from(mask.is_some()) + expression(from),
     }
 }
 

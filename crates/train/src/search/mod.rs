@@ -46,8 +46,6 @@ pub struct Task {
     pub space: Space,
     /// What they must fit.
     pub budget: Budget,
-    /// Name of the chip that costs are those of.
-    pub target: String,
     /// Networks that are trained.
     pub trials: usize,
     /// Epochs of the last trainings.
@@ -70,8 +68,8 @@ pub struct Settings {
     pub space: Space,
     /// What they must fit.
     pub budget: Budget,
-    /// Name of the chip.
-    pub target: String,
+    /// What costs are those of, [`Costs::name`].
+    pub costs: String,
     /// Networks that are trained.
     pub trials: usize,
     /// Epochs of the rungs.
@@ -135,7 +133,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// When nothing of the space fits the budget, it says what the smallest network needs. Otherwise names the file or the number
 /// that is wrong, and what to do.
 pub fn search(task: &Task, costs: &dyn Costs, watch: &mut dyn Watch) -> Result<Found> {
-    let settings = settings(task)?;
+    let settings = settings(task, costs)?;
     let mut proposer = Proposer::new(&settings, costs);
     if !task.resume {
         // Before there is a folder that would have to be removed.
@@ -149,14 +147,12 @@ pub fn search(task: &Task, costs: &dyn Costs, watch: &mut dyn Watch) -> Result<F
         let trials = search.store.trials()?;
         let all = exhausted || trials.len() >= settings.trials;
         let open = halving::open(&trials, settings.rungs.len(), settings.finals, all);
-        if all && open.is_empty() && search.is_over(&trials) {
-            break;
+        if all && open.is_empty() {
+            return search.write(all);
         }
         match search.train_one(&open, watch)? {
-            Did::Trained => {
-                search.write()?;
-            }
-            Did::Stopped => return search.write(),
+            Did::Trained => drop(search.write(all)?),
+            Did::Stopped => return search.write(all),
             Did::Nothing if !all => match proposer.propose(&trials)? {
                 Some(trial) => {
                     search.store.add(&trial)?;
@@ -166,16 +162,15 @@ pub fn search(task: &Task, costs: &dyn Costs, watch: &mut dyn Watch) -> Result<F
             },
             Did::Nothing => {
                 if !watch.see(Event::Wait) {
-                    return search.write();
+                    return search.write(all);
                 }
                 std::thread::sleep(PAUSE);
             }
         }
     }
-    search.write()
 }
 
-fn settings(task: &Task) -> Result<Settings> {
+fn settings(task: &Task, costs: &dyn Costs) -> Result<Settings> {
     task.space.check()?;
     let wrong = |text: &str| Err(Error::Input(text.into()));
     if task.trials == 0 || task.epochs == 0 || task.finals == 0 {
@@ -195,7 +190,7 @@ fn settings(task: &Task) -> Result<Settings> {
     Ok(Settings {
         space: task.space.clone(),
         budget: task.budget,
-        target: task.target.clone(),
+        costs: costs.name(),
         trials: task.trials,
         rungs: halving::rungs(task.epochs),
         epochs: task.epochs,
@@ -222,13 +217,6 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Whether the last trainings are done, where all networks are known; if not, another program is at one.
-    fn is_over(&self, trials: &[Trial]) -> bool {
-        let chosen = halving::chosen(trials, self.settings.finals);
-        let failed = || trials.iter().all(|t| t.newest().is_some_and(|a| a < 0.0));
-        chosen.iter().any(|t| trials[*t].last.is_some()) || failed()
-    }
-
     /// Trains the first that no other program is at.
     fn train_one(&self, open: &[(usize, Stage)], watch: &mut dyn Watch) -> Result<Did> {
         for (number, stage) in open {
@@ -308,7 +296,7 @@ impl Search<'_> {
     }
 
     /// Writes what there is so far: `search.json` and `pareto.svg`.
-    fn write(&self) -> Result<Found> {
+    fn write(&self, all: bool) -> Result<Found> {
         let trials = self.store.trials()?;
         let finals = trials.iter().filter_map(|t| Some((t.number, t.last.as_ref()?)));
         let fit = finals.filter_map(|(n, last)| {
@@ -319,12 +307,11 @@ impl Search<'_> {
         let points: Vec<(f64, Cost)> = fit.iter().map(|(_, a, c)| (*a, *c)).collect();
         let mut front = halving::front(&points);
         front.sort_by(|a, b| points[*b].0.total_cmp(&points[*a].0).then(a.cmp(b)));
-        let all = trials.len() >= self.settings.trials;
         let open = halving::open(&trials, self.settings.rungs.len(), self.settings.finals, all);
         let found = Found {
             settings: self.settings.clone(),
             front: front.into_iter().map(|i| fit[i].0).collect(),
-            done: open.is_empty() && self.is_over(&trials),
+            done: all && open.is_empty(),
             trials,
         };
         let json = serde_json::to_vec_pretty(&found)
