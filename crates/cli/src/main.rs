@@ -37,7 +37,7 @@ enum Command {
     Eval(commands::eval::Eval),
     Info(commands::info::Info),
     Bench(commands::bench::Bench),
-    Convert(commands::convert::Convert),
+    Convert(Box<commands::convert::Convert>),
     Export(commands::export::Export),
     Codegen(commands::codegen::Codegen),
     Train(Box<commands::train::Train>),

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use onebit::Error;
 use onebit::file::{self, ModelFile};
 use onebit::import::{self, IMPORTERS, ImportOptions};
-use onebit::passes;
+use onebit::{Graph, passes};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -35,9 +35,16 @@ pub fn open(path: &Path) -> Result<ModelFile> {
 /// Imports a network of another framework.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<import::Imported> {
     if is_model_file(path)? {
-        bail!("{} is a onebit model already", path.display());
+        bail!("{} is a onebit model already; --quantize makes integers of its floats", path.display());
     }
     Ok(import::import(path, options)?)
+}
+
+/// The network of a model file, ready to be rewritten.
+pub fn graph(path: &Path) -> Result<Graph> {
+    let file = ModelFile::open(path)?;
+    let (model, meta) = file.load()?;
+    Ok(Graph::from_model(&model, meta))
 }
 
 /// Says what an import assumed.
@@ -67,7 +74,7 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Model files are safetensors files: the length of a JSON object, then the object.
-fn is_model_file(path: &Path) -> Result<bool> {
+pub fn is_model_file(path: &Path) -> Result<bool> {
     let kind = std::fs::metadata(path).map_err(Error::io(path))?;
     if kind.is_dir() {
         return Ok(false);

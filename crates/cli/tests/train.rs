@@ -121,6 +121,8 @@ mod with_training {
             ("--weights", "sine", "sine"),
             ("--act", "dorefa:99", "bits"),
             ("--set", "train.epoch=3", "epoch"),
+            ("--set", "train.optimizer.adam.beta1=1.5", "train.optimizer.adam.beta1"),
+            ("--set", "train.augment.scale=2", "train.augment.scale"),
         ] {
             assert!(fail(["train", &first, "--print-recipe", option, value]).contains(part));
         }

@@ -142,7 +142,10 @@ impl<'a> Tensor<'a> {
                 let mut out = Vec::with_capacity(self.rows * self.cols);
                 if q.is_bit() {
                     for row in words.chunks_exact(n.max(1)) {
-                        out.extend((0..self.cols).map(|c| 2 * i32::from(bits::get(row, c)) - 1));
+                        for (i, word) in row.iter().enumerate() {
+                            let count = (self.cols - i * 64).min(64);
+                            out.extend((0..count).map(|b| 2 * (word >> b & 1) as i32 - 1));
+                        }
                     }
                     return Some(out);
                 }

@@ -42,6 +42,8 @@ pub mod meta;
 #[cfg(feature = "std")]
 pub mod passes;
 #[cfg(feature = "std")]
+pub mod quantize;
+#[cfg(feature = "std")]
 pub mod session;
 #[cfg(feature = "std")]
 pub mod stats;

@@ -243,6 +243,66 @@ fn the_float_twin_gives_the_same_results() {
     assert!(twins > 50);
 }
 
+/// Random layers, float convolutions and dense layers among them.
+fn with_float_layers(rng: &mut Rng) -> Graph {
+    let dtype = if rng.below(2) == 0 { DType::U8 } else { DType::F32 };
+    let shape = Shape::new(3 + rng.below(4), 3 + rng.below(4), 1 + rng.below(5));
+    let mut g = Graph::new(ValueType::new(shape, dtype), Default::default());
+    g.meta.input.std = vec![[1.0, 255.0][rng.below(2)]];
+    let mut v = Graph::INPUT;
+    for layer in 0..2 + rng.below(8) {
+        let (shape, n) = (g.ty(v).shape, 1 + rng.below(20));
+        if g.ty(v).dtype != DType::F32 || rng.below(2) == 0 {
+            v = random_layer(&mut g, rng, v, &format!("l{layer}"));
+            continue;
+        }
+        let kernel = 1 + rng.below(3);
+        let window = Window::square(kernel, 1, kernel / 2);
+        let conv = Conv2d { window, groups: 1, pad_value: [0.0, -1.0][rng.below(2)] };
+        let (op, k) = match rng.below(3) {
+            0 => (Op::Dense, shape.elements()),
+            _ => (Op::Conv2d(conv), kernel * kernel * shape.c),
+        };
+        let weight = Some(Tensor::f32_matrix(n, k, rng.floats(n * k, -1.0, 1.0)));
+        v = g.add(format!("f{layer}"), op, &[v], Params { weight, ..Params::default() }).unwrap();
+    }
+    g
+}
+
+/// Whatever the network, making integers of it gives one that runs exactly and has no more float layers with weights
+/// than it says.
+#[test]
+fn random_networks_are_quantised() {
+    let (mut layers, mut scores, mut refused) = (0, 0, 0);
+    for seed in 0..100 {
+        let mut rng = Rng::new(9000 + seed);
+        let graph = with_float_layers(&mut rng);
+        let pixels: Vec<i32> =
+            (0..2 * graph.ty(Graph::INPUT).shape.elements()).map(|_| rng.below(256) as i32).collect();
+        let bytes: Vec<u8> = pixels.iter().map(|p| *p as u8).collect();
+        let options = onebit::quantize::Options { pixels: &bytes, ..Default::default() };
+        let (new, report) = match onebit::quantize::quantize(&graph, &options) {
+            Ok(done) => done,
+            Err(e) => panic!("seed {seed}: {e}"),
+        };
+        assert_eq!(new.ty(Graph::INPUT).dtype, DType::U8);
+        let images: Vec<Values> =
+            pixels.chunks(pixels.len() / 2).map(|image| Values::Int(image.to_vec())).collect();
+        if !new.nodes.is_empty() {
+            let want: Vec<Vec<f32>> = images.iter().map(|i| output(&new, i)).collect();
+            equals_on_every_rung(seed, &new, &images, &want);
+        }
+        let float = |n: &&onebit::core::model::Node<'_>| matches!(n.op, Op::Conv2d(_) | Op::Dense);
+        for node in new.nodes.iter().filter(float) {
+            assert!(report.floats.iter().any(|f| f.name == node.name), "seed {seed}: {}", node.name);
+            refused += 1;
+        }
+        layers += report.layers.len();
+        scores += usize::from(report.scores.is_some());
+    }
+    assert!(layers > 30 && scores > 10 && refused > 5, "{layers} {scores} {refused}");
+}
+
 /// Constants are those of channels: a chain of functions ends where the channels change.
 #[test]
 fn thresholds_do_not_reach_across_other_channels() {

@@ -233,7 +233,12 @@ impl Lowerer<'_> {
         let n = levels(bits);
         let (scale, factor) = (range / n, n / range);
         if !(range > 0.0 && factor.is_finite() && scale > 0.0) {
-            return Err(Error::layer(name, format!("cannot have {range} as its largest value")));
+            return Err(Error::layer(
+                name,
+                format!(
+                    "cannot have {range} as its largest value: the training diverged, try a lower learning rate"
+                ),
+            ));
         }
         if let Some(Quant { bits, .. }) = node.quant {
             let x = self.numbers(name, x)?;

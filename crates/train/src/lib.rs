@@ -1,7 +1,8 @@
 //! Training of 1-bit and k-bit networks.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod data;
+pub mod driver;
 pub mod export;
 pub mod forward;
 pub mod layer;

@@ -176,6 +176,33 @@ pub enum Optimizer {
     },
 }
 
+impl Optimizer {
+    fn check(self, key: &str) -> Result<()> {
+        let share = |name, x: f32| (name, (0.0..1.0).contains(&x), "must be from 0 to below 1");
+        let positive = |name, x: f32| (name, x > 0.0 && x.is_finite(), "must be above 0");
+        let natural = |name, x: f32| (name, x >= 0.0 && x.is_finite(), "must not be negative");
+        let checks = match self {
+            Optimizer::Adam { rate, beta1, beta2, eps, decay } => vec![
+                positive("adam.rate", rate),
+                share("adam.beta1", beta1),
+                share("adam.beta2", beta2),
+                positive("adam.eps", eps),
+                natural("adam.decay", decay),
+            ],
+            Optimizer::Sgd { rate, momentum, decay, .. } => {
+                vec![positive("sgd.rate", rate), share("sgd.momentum", momentum), natural("sgd.decay", decay)]
+            }
+            Optimizer::Bop { rate, threshold } => {
+                vec![positive("bop.rate", rate), natural("bop.threshold", threshold)]
+            }
+        };
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((name, _, text)) => Err(Error::Input(format!("{key}.{name} {text}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 fn is_one(x: &f32) -> bool {
     *x == 1.0
 }
@@ -227,7 +254,7 @@ impl Recipe {
         toml::to_string(self).map_err(|e| Error::Input(format!("the recipe cannot be written: {e}")))
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let t = &self.train;
         let share = |x: f32| (0.0..1.0).contains(&x);
         let checks = [
@@ -245,10 +272,12 @@ impl Recipe {
                 "train.optimizer cannot be bop; give it as train.latent",
             ),
         ];
-        match checks.iter().find(|(holds, _)| !holds) {
-            Some((_, text)) => Err(Error::Input((*text).into())),
-            None => Ok(()),
+        if let Some((_, text)) = checks.iter().find(|(holds, _)| !holds) {
+            return Err(Error::Input((*text).into()));
         }
+        t.optimizer.check("train.optimizer")?;
+        t.latent.map_or(Ok(()), |latent| latent.check("train.latent"))?;
+        t.augment.check()
     }
 }
 

@@ -1,12 +1,13 @@
-//! `onebit convert`: a network of another framework becomes a model file.
+//! `onebit convert`: a network of another framework becomes a model file; float layers become integers.
 
 use super::explain::{Explanation, explain, table};
+use super::quantize::{Quantization, Quantized};
 use super::verify::{Verification, verify};
 use crate::text::{bytes, count, plural, print, print_json, significant, steps};
 use crate::{Global, network};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use onebit::import::{Classes, ImportOptions};
+use onebit::import::{Classes, ImportOptions, Imported};
 use onebit::stats::{Stats, stats};
 use onebit::{file, passes};
 use serde::Serialize;
@@ -50,11 +51,13 @@ pub struct Convert {
     explain: bool,
     /// Runs the network on an array (first axis = batch, axes in the order of the source) and compares what it puts
     /// out with what the source put out; writes nothing where they differ
-    #[arg(long, num_args = 2, value_names = ["INPUT.npy", "EXPECTED.npy"])]
+    #[arg(long, num_args = 2, value_names = ["INPUT.npy", "EXPECTED.npy"], conflicts_with = "quantize")]
     verify: Option<Vec<PathBuf>>,
     /// Largest difference allowed, as a part of the largest expected number (or of 1, if that is larger)
     #[arg(long, default_value_t = 1e-4, requires = "verify", value_name = "T", value_parser = tolerance, allow_negative_numbers = true)]
     tolerance: f64,
+    #[command(flatten)]
+    quantization: Quantization,
 }
 
 /// From this size on, in bytes, a source is large enough to show that something happens.
@@ -82,6 +85,8 @@ struct Report<'a> {
     explanation: Explanation,
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<Verification>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantization: Option<Quantized>,
     #[serde(skip)]
     stats: Stats,
 }
@@ -110,11 +115,12 @@ impl Convert {
             bar.inc(1);
             bar.set_message(message);
         };
-        let mut imported = network::import(&self.source, &options)?;
+        let mut imported = self.read(&options)?;
         bar.suspend(|| network::warn(&imported.notes));
         next("fusing");
         let mut graph = imported.graph;
         let rewrites = passes::optimize(&mut graph).with_context(|| self.source.display().to_string())?;
+        let (mut graph, quantization) = bar.suspend(|| self.quantization.run(graph, global))?;
         bar.suspend(|| network::warn(&graph.notes));
         imported.notes.append(&mut graph.notes);
         let (model, meta) = graph.into_model().with_context(|| self.source.display().to_string())?;
@@ -146,9 +152,31 @@ impl Convert {
             warnings: &imported.notes,
             explanation: explain(&model, &stats),
             verify: verification,
+            quantization,
             stats,
         };
         if global.json { print_json(&report) } else { print(&report.text(self.explain)) }
+    }
+}
+
+impl Convert {
+    /// The source; a model file only where there is something to do with it.
+    fn read(&self, options: &ImportOptions) -> Result<Imported> {
+        if !self.quantization.is_asked_for() || !network::is_model_file(&self.source)? {
+            return network::import(&self.source, options);
+        }
+        let unused = ImportOptions { name: options.name.clone(), ..ImportOptions::default() };
+        if *options != unused {
+            bail!(
+                "{} is a onebit model, which says itself how it is fed: of the options for sources only --name applies",
+                self.source.display()
+            );
+        }
+        let mut graph = network::graph(&self.source)?;
+        if let Some(name) = &options.name {
+            graph.meta.name.clone_from(name);
+        }
+        Ok(Imported { graph, format: "onebit", notes: Vec::new() })
     }
 }
 
@@ -210,8 +238,15 @@ impl Report<'_> {
         if let Some(verify) = &self.verify {
             line("verified", verify.text());
         }
+        if let Some(quantization) = &self.quantization {
+            text.push_str(&quantization.text());
+        }
+        let mut line = |label: &str, value: String| {
+            let _ = writeln!(text, "  {label:<8} {value}");
+        };
         let float = &self.explanation.float_layers;
         match float.len() {
+            _ if self.quantization.is_some() && !explain => {}
             0 => line("float", "no layer is left in float".into()),
             n if !explain => line("float", format!("{}; --explain says why", plural(n, "layer"))),
             n => {

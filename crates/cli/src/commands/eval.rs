@@ -77,16 +77,7 @@ impl Eval {
         if let Some(limit) = self.limit {
             data.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
-        if session.output().shape.pixels() > 1 {
-            bail!("the network puts out a map of {}, not one score per class", session.output().shape);
-        }
-        let classes = session.output().shape.c;
-        if let Some(label) = data.labels().iter().find(|l| !puts_out_class && **l >= classes) {
-            bail!(
-                "{}: contains class {label}, but the network has {classes} outputs, numbered from 0",
-                self.data.display()
-            );
-        }
+        check_labels(&session, &data, &self.data, puts_out_class)?;
         let counts = count(&session, &data, self.batch as usize, puts_out_class)?;
         if counts.total == 0 {
             bail!("{}: none of the {} pictures could be decoded", self.data.display(), counts.damaged);
@@ -110,9 +101,30 @@ impl Eval {
     }
 }
 
+/// Refuses a network that puts out no classes, and data with classes that it does not have.
+pub(super) fn check_labels(
+    session: &Session,
+    data: &Dataset,
+    path: &Path,
+    puts_out_class: bool,
+) -> Result<()> {
+    let shape = session.output().shape;
+    if shape.pixels() > 1 {
+        bail!("the network puts out a map of {shape}, not one score per class");
+    }
+    if let Some(label) = data.labels().iter().find(|l| !puts_out_class && **l >= shape.c) {
+        let classes = shape.c;
+        bail!(
+            "{}: contains class {label}, but the network has {classes} outputs, numbered from 0",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Numbers the classes as the network does, if the data names only classes that the network knows; a number names the
 /// class of that number where the network has no names.
-fn match_classes(data: &mut Dataset, names: &[String]) {
+pub(super) fn match_classes(data: &mut Dataset, names: &[String]) {
     let place = |name: &String| match names {
         [] => name.parse().ok(),
         _ => names.iter().position(|n| n == name),
@@ -132,7 +144,7 @@ fn match_classes(data: &mut Dataset, names: &[String]) {
 }
 
 /// Small pictures of another size or colour than the network's are likely the wrong data.
-fn say_if_resized(shape: Shape, image: &Image) {
+pub(super) fn say_if_resized(shape: Shape, image: &Image) {
     let same = (image.height, image.width, image.channels) == (shape.h, shape.w, shape.c);
     if !same
         && (image.height < shape.h || image.width < shape.w || image.channels != shape.c || shape.h <= 64)

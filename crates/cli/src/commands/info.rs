@@ -152,9 +152,26 @@ fn head(meta: &Meta, input: ValueType, output: ValueType) -> String {
             "trained",
             format!("{} epochs, seed {}, data {} (--json shows the recipe)", t.epochs, t.seed, t.data),
         );
+        line("simulated", simulated(&t.recipe));
     }
     text.push('\n');
     text
+}
+
+/// Quantisers of a recipe that have too many bits for integers, in words.
+fn simulated(recipe: &str) -> String {
+    let mut found: Vec<&str> = Vec::new();
+    for quantiser in recipe.split('"') {
+        let bits =
+            ["dorefa:", "pact:"].iter().find_map(|kind| quantiser.strip_prefix(kind)?.parse::<u8>().ok());
+        if bits.is_some_and(|bits| bits > 8) && !found.contains(&quantiser) {
+            found.push(quantiser);
+        }
+    }
+    match found.is_empty() {
+        true => String::new(),
+        false => format!("{} in floats: integers have up to 8 bits", found.join(" and ")),
+    }
 }
 
 fn totals(report: &Report<'_>) -> String {

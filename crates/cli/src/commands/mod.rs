@@ -17,6 +17,7 @@ mod gemm;
 mod kbit;
 mod limits;
 mod plot;
+mod quantize;
 mod single;
 mod sweep;
 mod tensor;

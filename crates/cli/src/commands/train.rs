@@ -103,6 +103,7 @@ impl Train {
         } else if self.report_only {
             job::report(self, global)
         } else {
+            onebit_train::driver::memory::keep();
             job::train(self, global)
         }
     }

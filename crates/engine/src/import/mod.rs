@@ -21,7 +21,7 @@ use crate::graph::Graph;
 use std::path::Path;
 
 /// What the user says about a network that is imported.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
     /// Name of the format; otherwise it is detected.
     pub from: Option<String>,

@@ -20,7 +20,7 @@ pub fn run(graph: &mut Graph) -> Result<usize> {
         let Some(root) = Root::of(&graph.nodes[i]) else { continue };
         let mut chain = Vec::new();
         let mut base = graph.nodes[i].inputs[0];
-        while let Some(link) = graph.producer(base).filter(|n| is_monotone(n)) {
+        while let Some(link) = graph.producer(base).filter(|n| is_monotone(graph, n)) {
             chain.push(link.clone());
             base = link.inputs[0];
         }
@@ -131,9 +131,12 @@ impl Root {
     }
 }
 
-fn is_monotone(node: &Node<'_>) -> bool {
+/// Whether a node never falls, or never rises, as its input rises, channel for channel.
+pub(crate) fn is_monotone(graph: &Graph, node: &Node<'_>) -> bool {
     match node.op {
         Op::Affine => true,
+        // Bits are no numbers to compare.
+        Op::Decode => !matches!(graph.ty(node.inputs[0]).dtype, DType::Bits(_)),
         Op::Activation(a) => a.is_monotone(),
         Op::Prelu => {
             node.params.scale.as_ref().and_then(|t| t.as_f32()).is_some_and(|s| s.iter().all(|s| *s >= 0.0))
@@ -154,6 +157,7 @@ fn follow(chain: &[Node<'static>], c: usize, x: f32) -> f32 {
                 affine(x, constant(&p.center, 0.0), constant(&p.scale, 1.0), constant(&p.bias, 0.0))
             }
             Op::Activation(a) => a.apply(x),
+            Op::Decode => x,
             Op::Prelu => prelu::apply(x, constant(&p.scale, 1.0)),
             _ => unreachable!("only monotone ops are in a chain"),
         }

@@ -3,6 +3,7 @@
 //! The gradient of a maximum goes to its first largest tap; that of a mean goes to all taps alike. Padding never counts.
 
 use super::host::{self, BackwardPass, HostOp, Numbers};
+use super::vector::wide;
 use burn::tensor::Tensor;
 use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
@@ -20,52 +21,83 @@ struct PoolOp {
 }
 
 impl PoolOp {
-    /// Calls `f(output pixel, input pixels of its window)`.
-    fn windows(&self, mut f: impl FnMut(usize, &[usize])) {
-        let mut pixels = Vec::with_capacity(self.pool.window.taps());
-        for o in 0..self.output.pixels() {
-            pixels.clear();
-            let (oy, ox) = (o / self.output.w, o % self.output.w);
-            self.pool.window.for_each_tap(self.input, oy, ox, |_, pixel| pixels.extend(pixel));
-            f(o, &pixels);
-        }
+    /// The input pixels of the window of output pixel `o`.
+    fn window(&self, o: usize, pixels: &mut Vec<usize>) {
+        pixels.clear();
+        let (oy, ox) = (o / self.output.w, o % self.output.w);
+        self.pool.window.for_each_tap(self.input, oy, ox, |_, pixel| pixels.extend(pixel));
     }
 
+    // Below, loops of `wide` are written without closures: those would be compiled on their own, for any CPU.
+
     /// Largest numbers of one picture, and where they are if `places` is wanted.
+    #[inline(always)]
     fn max(&self, x: &[f32], y: &mut [f32], places: &mut [u32]) {
         let c = self.input.c;
-        self.windows(|o, pixels| {
-            let y = &mut y[o * c..][..c];
-            let first = pixels[0] * c;
-            y.copy_from_slice(&x[first..][..c]);
+        let mut pixels = Vec::new();
+        for (o, y) in y.chunks_exact_mut(c).enumerate() {
+            self.window(o, &mut pixels);
+            y.copy_from_slice(&x[pixels[0] * c..][..c]);
             if places.is_empty() {
                 for p in &pixels[1..] {
-                    y.iter_mut().zip(&x[p * c..][..c]).for_each(|(y, x)| *y = if *x > *y { *x } else { *y });
+                    let x = &x[p * c..][..c];
+                    for i in 0..c {
+                        y[i] = if x[i] > y[i] { x[i] } else { y[i] };
+                    }
                 }
-                return;
+                continue;
             }
             let place = &mut places[o * c..][..c];
             place.fill(pixels[0] as u32);
             for p in &pixels[1..] {
-                for ((y, place), x) in y.iter_mut().zip(&mut *place).zip(&x[p * c..][..c]) {
-                    let larger = *x > *y;
-                    *y = if larger { *x } else { *y };
-                    *place = if larger { *p as u32 } else { *place };
+                let x = &x[p * c..][..c];
+                for i in 0..c {
+                    let larger = x[i] > y[i];
+                    place[i] = if larger { *p as u32 } else { place[i] };
+                    y[i] = if larger { x[i] } else { y[i] };
                 }
             }
-        });
+        }
     }
 
+    #[inline(always)]
     fn mean(&self, x: &[f32], y: &mut [f32]) {
         let c = self.input.c;
-        self.windows(|o, pixels| {
-            let y = &mut y[o * c..][..c];
+        let mut pixels = Vec::new();
+        for (o, y) in y.chunks_exact_mut(c).enumerate() {
+            self.window(o, &mut pixels);
             y.copy_from_slice(&x[pixels[0] * c..][..c]);
             for p in &pixels[1..] {
-                y.iter_mut().zip(&x[p * c..][..c]).for_each(|(y, x)| *y += x);
+                let x = &x[p * c..][..c];
+                for i in 0..c {
+                    y[i] += x[i];
+                }
             }
             y.iter_mut().for_each(|y| *y /= pixels.len() as f32);
-        });
+        }
+    }
+
+    /// Adds to the gradient of one picture; without `places`, that of means.
+    #[inline(always)]
+    fn gradient(&self, dy: &[f32], places: &[u32], dx: &mut [f32]) {
+        let c = self.input.c;
+        let mut pixels = Vec::new();
+        for (o, dy) in dy.chunks_exact(c).enumerate() {
+            self.window(o, &mut pixels);
+            for p in &pixels {
+                let dx = &mut dx[p * c..][..c];
+                if places.is_empty() {
+                    for i in 0..c {
+                        dx[i] += dy[i] / pixels.len() as f32;
+                    }
+                    continue;
+                }
+                let place = &places[o * c..][..c];
+                for i in 0..c {
+                    dx[i] += if place[i] == *p as u32 { dy[i] } else { 0.0 };
+                }
+            }
+        }
     }
 }
 
@@ -82,31 +114,20 @@ impl HostOp for PoolOp {
         if places.is_empty() {
             y.par_chunks_mut(ys)
                 .zip(x.par_chunks(xs))
-                .for_each(|(y, x)| if max { self.max(x, y, &mut []) } else { self.mean(x, y) });
+                .for_each(|(y, x)| wide(|| if max { self.max(x, y, &mut []) } else { self.mean(x, y) }));
         } else {
             let pictures = y.par_chunks_mut(ys).zip(places.par_chunks_mut(ys)).zip(x.par_chunks(xs));
-            pictures.for_each(|((y, places), x)| self.max(x, y, places));
+            pictures.for_each(|((y, places), x)| wide(|| self.max(x, y, places)));
         }
         if !backward {
             return (y, None);
         }
         let op = self.clone();
         let pass: BackwardPass = Arc::new(move |dy, _| {
-            let c = op.input.c;
             let mut dx = vec![0.0; op.batch * xs];
             dx.par_chunks_mut(xs).zip(dy.par_chunks(ys)).enumerate().for_each(|(i, (dx, dy))| {
-                if max {
-                    for (o, place) in places[i * ys..][..ys].iter().enumerate() {
-                        dx[*place as usize * c + o % c] += dy[o];
-                    }
-                    return;
-                }
-                op.windows(|o, pixels| {
-                    for p in pixels {
-                        let to = dx[p * c..][..c].iter_mut();
-                        to.zip(&dy[o * c..][..c]).for_each(|(d, dy)| *d += dy / pixels.len() as f32);
-                    }
-                });
+                let places = if max { &places[i * ys..][..ys] } else { &[] };
+                wide(|| op.gradient(dy, places, dx));
             });
             [Some(dx), None, None]
         });

@@ -3,12 +3,21 @@
 use super::record::Outcome;
 use super::{BEST, Checkpoint, MODEL, Run};
 use crate::data;
-use crate::export::{line, lower, meta};
+use crate::export::{Values, line, lower, meta};
+use crate::network::Network;
+use onebit::core::model::Model;
 use onebit::elements::Elements;
 use onebit::error::{Error, Result};
 use onebit::meta::{Accuracy, Meta, Training};
 use onebit::{Session, file, passes, session};
 use std::sync::Arc;
+
+/// The model of a trained network.
+pub(super) fn deploy(network: &Network, values: &Values, meta: Meta) -> Result<(Model<'static>, Meta)> {
+    let mut graph = lower(network, values, meta)?;
+    passes::optimize(&mut graph)?;
+    graph.into_model()
+}
 
 impl Run<'_> {
     /// Exports the best epoch, evaluates it on the test pictures with engine and training graph, and writes model and log.
@@ -25,9 +34,7 @@ impl Run<'_> {
             }),
             ..meta(&self.job.recipe)
         };
-        let mut graph = lower(&self.learner.network, &best.values, meta)?;
-        passes::optimize(&mut graph)?;
-        let (model, mut meta) = graph.into_model()?;
+        let (model, mut meta) = deploy(&self.learner.network, &best.values, meta)?;
         // From here on the learner is the network that was exported.
         self.learner.export(&best.values)?;
         if let Some(test) = self.test.clone() {

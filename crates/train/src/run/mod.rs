@@ -10,6 +10,7 @@ pub mod learner;
 pub mod record;
 
 use crate::data::{self, Batch, Source};
+use crate::export;
 use crate::network::{Network, Role};
 use crate::optim::Flips;
 use crate::recipe::{Recipe, Train};
@@ -126,6 +127,8 @@ impl<'a> Run<'a> {
         }
         let (form, devices) = device::choose(&job.devices)?;
         let mut learner = Learner::new(recipe, form, devices)?;
+        // What cannot be exported is told now, not after the last epoch.
+        finish::deploy(&learner.network, &learner.values(), export::meta(recipe))?;
         let network = &learner.network;
         let (mut source, mut test) = Source::open_parts(&job.data)?;
         if !job.test {

@@ -112,7 +112,6 @@ fn block(stmts: &[Stmt]) -> usize {
 
 fn statement(stmt: &Stmt) -> usize {
     match stmt {
-        Stmt::Comment(_) => 0,
         Stmt::Let(_, e) | Stmt::Set(_, e) => expression(e).max(1),
         Stmt::Store(_, at, value) => 1 + expression(at) + expression(value),
         Stmt::For(_, _, body) => 3 + block(body),

@@ -3,7 +3,7 @@
 use super::space::Space;
 use crate::export::{Values, lower, meta};
 use crate::data::{Purpose, Random};
-use crate::layer::{Act, Conv, Dense, Empty, Estimator, Layer, Norm, Pool, Residual, Weights};
+use crate::layer::{Act, Conv, Dense, Estimator, Layer, Norm, Pool, Residual, Weights};
 use crate::network::{Architecture, Network, NodeOp, Role};
 use crate::recipe::Recipe;
 use onebit::core::model::Model;
@@ -171,6 +171,7 @@ impl Point {
             let inputs = network.nodes.last().map_or(1, |n| network.shape(n.inputs[0]).elements());
             recipe.train.score_factor = 1.0 / (inputs.max(1) as f32).sqrt();
         }
+        recipe.check()?;
         Ok(recipe)
     }
 }

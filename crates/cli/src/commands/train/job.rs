@@ -26,6 +26,9 @@ const MAX_LOG: u64 = 1 << 28;
 
 /// Trains.
 pub fn train(args: &Train, global: &Global) -> Result<()> {
+    if let Some(isa) = &global.isa {
+        bail!("--isa {isa}: training always takes the best instructions of this CPU; leave it out");
+    }
     let recipe = recipe(args)?;
     let folder = folder(args, &recipe);
     let there = [RECIPE, LOG, CHECKPOINT].iter().any(|file| folder.join(file).exists());

@@ -319,13 +319,16 @@ pub(super) fn byte_weights(wq: Quant) -> (usize, u8) {
 
 /// Splits weights, filters of `k`, into `parts` that fit into bytes and add up to them: `[filter][part][k]`.
 fn split(weights: &[i32], k: usize, parts: usize) -> Vec<i8> {
+    if parts == 1 {
+        return weights.iter().map(|w| (*w).clamp(-128, 127) as i8).collect();
+    }
     let mut all = Vec::with_capacity(weights.len() * parts);
     for filter in weights.chunks(k) {
         for part in 0..parts as i32 {
             all.extend(filter.iter().map(|w| {
                 // What parts of at most 127 have left of it.
                 let rest = w - w.signum() * 127 * part;
-                if rest * w.signum() <= 0 { 0 } else { rest.clamp(-127 - i32::from(parts == 1), 127) as i8 }
+                if rest * w.signum() <= 0 { 0 } else { rest.clamp(-127, 127) as i8 }
             }));
         }
     }

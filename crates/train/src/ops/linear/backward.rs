@@ -5,6 +5,7 @@
 //! * `dw` multiplies columns of the map, read where they lie (a tap of all windows is one row of offsets), with `dy`.
 
 use super::LinearOp;
+use crate::ops::vector::{self, wide};
 use onebit::core::kernels::{self, Aligned, Fgemm, Rows, Target};
 use onebit::core::model::{Params, Tensor};
 use onebit::core::ops::{Conv2d, Window, conv2d};
@@ -24,13 +25,20 @@ struct Panels {
 
 impl Panels {
     fn new(b: &[f32], rows: usize, cols: usize, stride: usize) -> Self {
+        Self::fill(rows, cols, |row, first, out| {
+            out.copy_from_slice(&b[row * stride + first..][..out.len()]);
+        })
+    }
+
+    /// `write(row, first column, numbers)` for each part of a row in a panel.
+    fn fill(rows: usize, cols: usize, write: impl Fn(usize, usize, &mut [f32])) -> Self {
         let nr = gemm().nr;
         let mut data = Aligned::zeroed((cols.div_ceil(nr) * rows * nr).div_ceil(2));
         for (panel, out) in data.as_f32_mut().chunks_exact_mut(rows * nr).take(cols.div_ceil(nr)).enumerate()
         {
             let width = nr.min(cols - panel * nr);
             for (row, out) in out.chunks_exact_mut(nr).enumerate() {
-                out[..width].copy_from_slice(&b[row * stride + panel * nr..][..width]);
+                write(row, panel * nr, &mut out[..width]);
             }
         }
         Panels { data, rows, cols }
@@ -86,7 +94,7 @@ pub fn inputs(op: &LinearOp, dy: &[f32], w: &[f32]) -> Vec<f32> {
                 for (g, panels) in panels.iter().enumerate() {
                     let a = Rows { a: dy, count: pixels, stride: op.output.c, taps: &[g * per], run: per };
                     panels.multiply(a, &mut columns, taps);
-                    add_columns(op, g, &columns, dx);
+                    wide(|| add_columns(op, g, &columns, dx));
                 }
             }
         });
@@ -125,6 +133,7 @@ fn mirrored(op: &LinearOp, w: &[f32]) -> Option<conv2d::Prepared> {
 }
 
 /// Adds columns of one group, `[pixel][tap][channel]`, to the pixels that they came from (col2im).
+#[inline(always)]
 fn add_columns(op: &LinearOp, group: usize, columns: &[f32], dx: &mut [f32]) {
     let (c, per) = (op.input.c, op.input.c / op.linear.groups);
     for (o, column) in columns.chunks_exact(op.taps()).enumerate() {
@@ -161,10 +170,16 @@ fn dense_weights(op: &LinearOp, dy: &[f32], x: &[f32]) -> Vec<f32> {
     const FILTERS: usize = 128;
     let (k, n) = (op.input.elements(), op.output.c);
     let panels = Panels::new(x, op.batch, k, k);
-    let pictures: Vec<usize> = (0..op.batch).map(|i| i * n).collect();
     let mut dw = vec![0.0; n * k];
     dw.par_chunks_mut(k * FILTERS).enumerate().for_each(|(task, dw)| {
-        let a = Rows { a: &dy[task * FILTERS..], count: dw.len() / k, stride: 1, taps: &pictures, run: 1 };
+        // Filters by pictures: a filter's column of `dy` has rows a power of two apart, which share one set of the cache.
+        let count = dw.len() / k;
+        let mut rows = vec![0.0; count * op.batch];
+        for (picture, dy) in dy.chunks_exact(n).enumerate() {
+            let dy = &dy[task * FILTERS..][..count];
+            dy.iter().enumerate().for_each(|(filter, d)| rows[filter * op.batch + picture] = *d);
+        }
+        let a = Rows { a: &rows, count, stride: op.batch, taps: &[0], run: op.batch };
         panels.multiply(a, dw, k);
     });
     dw
@@ -182,25 +197,31 @@ fn conv_weights(op: &LinearOp, dy: &[f32], x: &[f32]) -> Vec<f32> {
         .map(|(dy, x)| {
             // `[group][tap][channel][filter]`
             let mut sums = vec![0.0; groups * taps * (n / groups)];
-            let mut products = vec![0.0; sums.len()];
-            for (dy, x) in dy.chunks(ys * pictures).zip(x.chunks(xs * pictures)) {
+            let mut products = Vec::new();
+            for (i, (dy, x)) in dy.chunks(ys * pictures).zip(x.chunks(xs * pictures)).enumerate() {
                 if op.is_depthwise() {
                     depthwise_weights(op, dy, x, &mut sums);
-                    continue;
+                } else if i == 0 {
+                    columns_times(op, dy, x, &mut sums);
+                } else {
+                    products.resize(sums.len(), 0.0);
+                    columns_times(op, dy, x, &mut products);
+                    wide(|| sums.iter_mut().zip(&products).for_each(|(s, p)| *s += p));
                 }
-                columns_times(op, dy, x, &mut products);
-                sums.iter_mut().zip(&products).for_each(|(s, p)| *s += p);
             }
             sums
         })
         .collect();
+    let mut tasks = tasks.into_iter();
+    let mut sums = tasks.next().expect("a batch has pictures");
+    for task in tasks {
+        vector::zip(&mut sums, &task, |a, b| a + b);
+    }
     let mut dw = vec![0.0; n * taps];
     let per = n / groups;
-    for sums in &tasks {
-        for (i, dw) in dw.chunks_exact_mut(taps).enumerate() {
-            let group = &sums[i / per * taps * per..];
-            dw.iter_mut().enumerate().for_each(|(k, d)| *d += group[k * per + i % per]);
-        }
+    for (i, dw) in dw.chunks_exact_mut(taps).enumerate() {
+        let group = &sums[i / per * taps * per..];
+        dw.iter_mut().enumerate().for_each(|(k, d)| *d = group[k * per + i % per]);
     }
     dw
 }
@@ -262,17 +283,17 @@ fn few_columns_times(
     line: usize,
     products: &mut [f32],
 ) {
-    let Window { kernel: [kh, kw], dilation, .. } = op.linear.window;
+    let Window { kernel: [_, kw], dilation, .. } = op.linear.window;
     let (c, n, taps) = (op.input.c, op.output.c, op.taps());
-    let mut columns = vec![0.0; pixels.len() * taps];
-    for (column, at) in columns.chunks_exact_mut(taps).zip(pixels) {
-        for (tap, to) in column.chunks_exact_mut(c).enumerate() {
-            let from = at + tap / kw * dilation[0] * line + tap % kw * dilation[1] * c;
-            to.copy_from_slice(&source[from..][..c]);
-        }
-    }
-    debug_assert_eq!(taps, kh * kw * c);
-    let panels = Panels::new(&columns, pixels.len(), taps, taps);
+    let place = |k: usize| {
+        let (tap, channel) = (k / c, k % c);
+        tap / kw * dilation[0] * line + tap % kw * dilation[1] * c + channel
+    };
+    let places: Vec<usize> = (0..taps).map(place).collect();
+    let panels = Panels::fill(pixels.len(), taps, |row, first, out| {
+        let source = &source[pixels[row]..];
+        out.iter_mut().zip(&places[first..]).for_each(|(out, place)| *out = source[*place]);
+    });
     let rows: Vec<usize> = (0..pixels.len()).map(|p| p * n).collect();
     let mut by_filter = vec![0.0; n * taps];
     panels.multiply(Rows { a: dy, count: n, stride: 1, taps: &rows, run: 1 }, &mut by_filter, taps);

@@ -1,0 +1,4 @@
+//! Calls into the operating system that need `unsafe`. The rest of the crate is safe.
+#![allow(unsafe_code)]
+
+pub mod memory;
