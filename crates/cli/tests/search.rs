@@ -39,9 +39,10 @@ mod with_training {
     use common::{json, onebit};
     use serde_json::Value;
     use std::path::{Path, PathBuf};
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
-    const SPACE: &str = "depth = [1]\nfilters = [2, 4, 8]\nkernel = [3]\nstride = [1]\nhidden = [0]\n[train]\nbatch = 16\n";
+    const SPACE: &str =
+        "depth = [1]\nfilters = [2, 4, 8]\nkernel = [3]\nstride = [1]\nhidden = [0]\n[train]\nbatch = 16\n";
 
     /// Pictures and a space in a folder.
     fn place(dir: &Path) -> [PathBuf; 2] {
@@ -61,7 +62,8 @@ mod with_training {
 
     /// Trials as they are in the folder, without times.
     fn trials(out: &Path) -> Value {
-        let mut found: Value = serde_json::from_slice(&std::fs::read(out.join("search.json")).unwrap()).unwrap();
+        let mut found: Value =
+            serde_json::from_slice(&std::fs::read(out.join("search.json")).unwrap()).unwrap();
         assert_eq!(found["done"], true);
         let mut trials = found["trials"].take();
         for trial in trials.as_array_mut().unwrap() {
@@ -81,29 +83,30 @@ mod with_training {
         let [whole, killed] = ["whole", "killed"].map(|n| dir.path().join(n));
         let found = json(arguments(&place, &whole));
         let first = &found["front"][0];
-        assert!(first["ram_bytes"].as_u64().unwrap() <= 2048 && first["flash_bytes"].as_u64().unwrap() <= 4096);
+        assert!(
+            first["ram_bytes"].as_u64().unwrap() <= 2048 && first["flash_bytes"].as_u64().unwrap() <= 4096
+        );
         let model = Path::new(first["folder"].as_str().unwrap()).join("model.onebit");
         succeed(["codegen", model.to_str().unwrap(), "-o", dir.path().join("c").to_str().unwrap()]);
         assert!(std::fs::read_to_string(whole.join("front.md")).unwrap().lines().count() > 2);
-        // Killed again and again, at whatever it is doing.
-        let start = |resume: bool| -> Command {
+        // Killed when a network was proposed, among the first trainings, and in the last one.
+        for (i, marker) in ["trials/0000.json", "trials/0003.json", "networks"].into_iter().enumerate() {
             let mut command = onebit();
-            command.args(arguments(&place, &killed)).args(resume.then_some("--resume"));
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            command
-        };
-        for (i, milliseconds) in [900, 350, 500, 700].into_iter().enumerate() {
-            let mut child = start(i > 0 && killed.join("settings.json").exists()).spawn().unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            command.args(arguments(&place, &killed)).args((i > 0).then_some("--resume"));
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            while !killed.join(marker).exists() {
+                assert!(child.try_wait().unwrap().is_none(), "ended before there was {marker}");
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             child.kill().unwrap();
-            child.wait().unwrap();
+            assert!(!child.wait().unwrap().success(), "ended before it was killed at {marker}");
         }
-        let resume = killed.join("settings.json").exists();
-        assert!(start(resume).status().unwrap().success());
+        succeed(arguments(&place, &killed).iter().map(String::as_str).chain(["--resume"]));
         assert_eq!(trials(&killed), trials(&whole));
         // What is there is not overwritten, and other settings are refused.
         assert!(fail_last(&arguments(&place, &whole)).contains("--resume"));
-        let other = [arguments(&place, &whole), ["--resume", "--seed", "5"].map(str::to_owned).to_vec()].concat();
+        let other =
+            [arguments(&place, &whole), ["--resume", "--seed", "5"].map(str::to_owned).to_vec()].concat();
         assert!(fail_last(&other).contains("`seed`"));
     }
 

@@ -92,14 +92,21 @@ fn what_is_found_fits_and_a_seed_decides_everything() {
         assert!(whole.budget.allows(&t.cost), "{} {:?}", t.point, t.cost);
         assert!(!t.rungs.is_empty() && t.rungs.iter().all(|r| r.test.is_none()));
     }
-    let points: std::collections::HashSet<String> = found.trials.iter().map(|t| t.point.to_string()).collect();
+    let points: std::collections::HashSet<String> =
+        found.trials.iter().map(|t| t.point.to_string()).collect();
     assert_eq!(points.len(), 9, "no network twice");
     assert!(found.trials.iter().any(|t| t.like.is_some()) && found.trials[0].like.is_none());
     // The better third goes on.
     let mut ranked: Vec<_> = found.trials.iter().collect();
-    ranked.sort_by(|a, b| b.accuracy(0).unwrap().total_cmp(&a.accuracy(0).unwrap()).then(a.number.cmp(&b.number)));
+    ranked.sort_by(|a, b| {
+        b.accuracy(0).unwrap().total_cmp(&a.accuracy(0).unwrap()).then(a.number.cmp(&b.number))
+    });
     for (place, t) in ranked.iter().enumerate() {
-        assert_eq!(t.rungs.iter().map(|r| r.epochs).collect::<Vec<_>>(), [1, 3][..if place < 3 { 2 } else { 1 }], "{place}");
+        assert_eq!(
+            t.rungs.iter().map(|r| r.epochs).collect::<Vec<_>>(),
+            [1, 3][..if place < 3 { 2 } else { 1 }],
+            "{place}"
+        );
     }
     assert_eq!(seen.trained.iter().filter(|(_, s)| *s == Stage::Rung(0)).count(), 9);
     // What is on the front is there, fits and classifies.
@@ -170,6 +177,7 @@ fn what_cannot_be_searched_is_said() {
     let error = search(&none, &COSTS, &mut Seen::default()).unwrap_err().to_string();
     assert!(error.contains("budget"), "{error}");
     let kernel = Space { kernel: vec![31], pad: vec![false], ..small.space.clone() };
-    let error = search(&Task { space: kernel, ..small }, &COSTS, &mut Seen::default()).unwrap_err().to_string();
+    let error =
+        search(&Task { space: kernel, ..small }, &COSTS, &mut Seen::default()).unwrap_err().to_string();
     assert!(error.contains("can be built") && error.contains("conv1"), "{error}");
 }

@@ -96,8 +96,19 @@ impl Search {
 /// Bytes: a number, or one of `KB`, `KiB`, `K` (1024) and `MB`, `MiB`, `M` (1024 * 1024).
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no size: 15360, 15KB and 15KiB are the same");
-    with_unit(text, &[("KiB", 1024.0), ("KB", 1024.0), ("MiB", 1048576.0), ("MB", 1048576.0), ("K", 1024.0), ("M", 1048576.0), ("B", 1.0)])
-        .ok_or_else(wrong)
+    with_unit(
+        text,
+        &[
+            ("KiB", 1024.0),
+            ("KB", 1024.0),
+            ("MiB", 1048576.0),
+            ("MB", 1048576.0),
+            ("K", 1024.0),
+            ("M", 1048576.0),
+            ("B", 1.0),
+        ],
+    )
+    .ok_or_else(wrong)
 }
 
 /// A count: a number, or one of thousands (`k`) or millions (`M`).
@@ -136,7 +147,8 @@ mod tests {
         for text in ["1500000", "1.5M", "1500k"] {
             assert_eq!(number(text), Ok(1_500_000), "{text}");
         }
-        for text in ["", "KB", "-1", "0", "1e3", "nan", "inf", "1.2.3", "15XB", "ü", "99999999999999999999"] {
+        for text in ["", "KB", "-1", "0", "1e3", "nan", "inf", "1.2.3", "15XB", "ü", "99999999999999999999"]
+        {
             assert!(size(text).is_err() && number(text).is_err(), "{text}");
         }
     }

@@ -253,8 +253,10 @@ impl Learner {
         let logits = Tensor::from_data(TensorData::new(scores.to_vec(), [n, self.network.classes()]), device);
         let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
         let targets = Tensor::from_data(TensorData::new(labels, [n]), device);
-        let value: Vec<f32> =
-            loss(self.train.loss, logits * self.train.score_factor, targets).into_data().try_into_vec().expect("a float");
+        let value: Vec<f32> = loss(self.train.loss, logits * self.train.score_factor, targets)
+            .into_data()
+            .try_into_vec()
+            .expect("a float");
         f64::from(value[0]) * n as f64
     }
 

@@ -54,7 +54,8 @@ pub fn open(trials: &[Trial], rungs: usize, finals: usize, all: bool) -> Vec<(us
 
 /// Trials that are trained to the end: the most accurate of those that no other beats in everything.
 pub fn chosen(trials: &[Trial], finals: usize) -> Vec<usize> {
-    let trained: Vec<usize> = (0..trials.len()).filter(|t| trials[*t].newest().is_some_and(|a| a >= 0.0)).collect();
+    let trained: Vec<usize> =
+        (0..trials.len()).filter(|t| trials[*t].newest().is_some_and(|a| a >= 0.0)).collect();
     let points: Vec<(f64, Cost)> =
         trained.iter().map(|t| (trials[*t].newest().unwrap_or(-1.0), trials[*t].cost)).collect();
     let mut front: Vec<usize> = front(&points);
@@ -115,7 +116,13 @@ mod tests {
     #[test]
     fn fronts_hold_what_nothing_beats() {
         let cost = |ram_bytes, flash_bytes| Cost { ram_bytes, flash_bytes, instructions: 10 };
-        let points = [(0.9, cost(10, 10)), (0.8, cost(10, 10)), (0.8, cost(5, 10)), (0.9, cost(10, 9)), (0.9, cost(10, 9))];
+        let points = [
+            (0.9, cost(10, 10)),
+            (0.8, cost(10, 10)),
+            (0.8, cost(5, 10)),
+            (0.9, cost(10, 9)),
+            (0.9, cost(10, 9)),
+        ];
         assert_eq!(front(&points), [2, 3, 4]);
         assert_eq!(front(&[]), [0; 0]);
     }

@@ -174,7 +174,9 @@ fn settings(task: &Task, costs: &dyn Costs) -> Result<Settings> {
     task.space.check()?;
     let wrong = |text: &str| Err(Error::Input(text.into()));
     if task.trials == 0 || task.epochs == 0 || task.finals == 0 {
-        return wrong("a search needs at least one trial, one epoch, and one network that is trained to the end");
+        return wrong(
+            "a search needs at least one trial, one epoch, and one network that is trained to the end",
+        );
     }
     if task.budget == Budget::default() {
         return wrong("a search needs a budget: --max-ram, --max-flash or --max-instructions");
@@ -261,7 +263,9 @@ impl Search<'_> {
             Ok(log) => self.trained(&job, &log)?,
             // What has to do with files concerns every training.
             Err(e @ (Error::Io { .. } | Error::File { .. })) => return Err(e),
-            Err(e) => Trained { epochs, valid_accuracy: -1.0, failed: Some(e.to_string()), ..Trained::default() },
+            Err(e) => {
+                Trained { epochs, valid_accuracy: -1.0, failed: Some(e.to_string()), ..Trained::default() }
+            }
         };
         match stage {
             Stage::Rung(_) => trial.rungs.push(trained),

@@ -73,15 +73,19 @@ fn range(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
 fn panel(dots: &[Dot], axis: usize, budget: Option<u64>, title: &str, out: &mut String) {
     let log = |n: u64| (n.max(1) as f64).log10();
     let costs = dots.iter().map(|d| log(d.cost.axes()[axis]));
-    let (Some(xs), Some(ys)) = (range(costs.chain(budget.map(log))), range(dots.iter().map(|d| height(d.accuracy)))) else {
+    let (Some(xs), Some(ys)) =
+        (range(costs.chain(budget.map(log))), range(dots.iter().map(|d| height(d.accuracy))))
+    else {
         return;
     };
     let (left, right) = (ROOM[0], SIZE[0] - ROOM[1]);
     let (top, bottom) = (ROOM[2], SIZE[1] - ROOM[3]);
     let at_x = |v: f64| left + (v - xs[0]) / (xs[1] - xs[0]) * (right - left);
     let at_y = |v: f64| bottom - (v - ys[0]) / (ys[1] - ys[0]) * (bottom - top);
-    let _ = write!(out, "<text class=\"title\" x=\"{left}\" y=\"22\">Validation accuracy against {title}</text>");
-    for accuracy in [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.999] {
+    let _ =
+        write!(out, "<text class=\"title\" x=\"{left}\" y=\"22\">Validation accuracy against {title}</text>");
+    for accuracy in [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.999]
+    {
         let v = height(accuracy);
         if (ys[0]..=ys[1]).contains(&v) {
             let y = at_y(v);
@@ -122,8 +126,11 @@ fn panel(dots: &[Dot], axis: usize, budget: Option<u64>, title: &str, out: &mut 
     out.push_str(&staircase(dots, axis, &|cost, accuracy| [at_x(log(cost)), at_y(height(accuracy))], right));
     for d in dots {
         let cost = d.cost.axes()[axis];
-        let (class, radius, opacity) =
-            if d.last { ("last", 4.5, 1.0) } else { ("short", 2.0 + 1.5 * d.trained, 0.35 + 0.5 * d.trained) };
+        let (class, radius, opacity) = if d.last {
+            ("last", 4.5, 1.0)
+        } else {
+            ("short", 2.0 + 1.5 * d.trained, 0.35 + 0.5 * d.trained)
+        };
         let _ = write!(
             out,
             "<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"{radius:.1}\" opacity=\"{opacity:.2}\"><title>{} — {} — {}</title></circle>",
@@ -148,7 +155,8 @@ fn staircase(dots: &[Dot], axis: usize, at: &dyn Fn(u64, f64) -> [f64; 2], right
         if d.accuracy > best {
             best = d.accuracy;
             let [x, y] = at(d.cost.axes()[axis], d.accuracy);
-            let _ = if path.is_empty() { write!(path, "M{x:.1} {y:.1}") } else { write!(path, "H{x:.1}V{y:.1}") };
+            let _ =
+                if path.is_empty() { write!(path, "M{x:.1} {y:.1}") } else { write!(path, "H{x:.1}V{y:.1}") };
         }
     }
     if path.is_empty() { path } else { format!("<path class=\"front\" d=\"{path}H{right}\"/>") }

@@ -1,8 +1,8 @@
 //! One network of a space: its layers, its recipe, and the model that it will be.
 
 use super::space::Space;
-use crate::export::{Values, lower, meta};
 use crate::data::{Purpose, Random};
+use crate::export::{Values, lower, meta};
 use crate::layer::{Act, Conv, Dense, Estimator, Layer, Norm, Pool, Residual, Weights};
 use crate::network::{Architecture, Network, NodeOp, Role};
 use crate::recipe::Recipe;
@@ -268,7 +268,8 @@ mod tests {
     fn networks_are_described() {
         let block = Block { filters: 16, kernel: 3, stride: 1, pad: false, pool: 2, residual: false };
         let second = Block { filters: 32, kernel: 5, stride: 2, pad: true, pool: 1, residual: true };
-        let point = Point { input: Input::Bits, blocks: vec![block, second], hidden: 64, scores: Scores::Sums };
+        let point =
+            Point { input: Input::Bits, blocks: vec![block, second], hidden: 64, scores: Scores::Sums };
         assert_eq!(point.to_string(), "bits, 16 3x3 pool 2, 32 5x5 /2 pad residual, dense 64");
     }
 }

@@ -73,8 +73,8 @@ impl Space {
     /// # Errors
     /// Names the line or the key that does not fit.
     pub fn parse(text: &str) -> Result<Self> {
-        let space: Space =
-            toml::from_str(text).map_err(|e| Error::Input(format!("the space does not fit: {}", e.to_string().trim())))?;
+        let space: Space = toml::from_str(text)
+            .map_err(|e| Error::Input(format!("the space does not fit: {}", e.to_string().trim())))?;
         space.check()?;
         Ok(space)
     }
@@ -108,7 +108,8 @@ impl Space {
             (!self.scores.is_empty(), "scores must name sums or norm".into()),
             (
                 self.train.validation > 0.0 && self.train.validation < 1.0,
-                "train.validation must be above 0 and below 1: validation pictures choose among the networks".into(),
+                "train.validation must be above 0 and below 1: validation pictures choose among the networks"
+                    .into(),
             ),
         ];
         match checks.iter().find(|(holds, _)| !holds) {
@@ -196,7 +197,10 @@ mod tests {
     #[test]
     fn spaces_are_toml() {
         let space = Space::parse("depth = [2]\nfilters = [4, 8]\n[train]\nbatch = 16\n").unwrap();
-        assert_eq!((space.depth.clone(), space.filters.clone(), space.train.batch), (vec![2], vec![4, 8], 16));
+        assert_eq!(
+            (space.depth.clone(), space.filters.clone(), space.train.batch),
+            (vec![2], vec![4, 8], 16)
+        );
         assert_eq!(space.kernel, Space::default().kernel);
         assert_eq!(Space::parse(&space.to_toml().unwrap()).unwrap(), space);
         for (text, part) in [
@@ -226,7 +230,8 @@ mod tests {
             }
             if next.blocks.len() == point.blocks.len() {
                 let changed = next.blocks.iter().zip(&point.blocks).filter(|(a, b)| a != b).count();
-                let others = [next.input != point.input, next.hidden != point.hidden, next.scores != point.scores];
+                let others =
+                    [next.input != point.input, next.hidden != point.hidden, next.scores != point.scores];
                 assert!(changed + others.iter().filter(|c| **c).count() <= 1);
             } else {
                 assert_eq!(next.blocks.len().abs_diff(point.blocks.len()), 1);

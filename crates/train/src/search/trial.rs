@@ -119,18 +119,25 @@ impl Store {
     pub fn open(folder: &Path, settings: &impl Serialize, resume: bool) -> Result<Self> {
         let path = folder.join(SETTINGS);
         if resume && !path.exists() {
-            return Err(Error::file(folder, "holds no search to go on with; leave out --resume, or name its folder with --out"));
+            return Err(Error::file(
+                folder,
+                "holds no search to go on with; leave out --resume, or name its folder with --out",
+            ));
         }
         std::fs::create_dir_all(folder.join(TRIALS)).map_err(Error::io(folder))?;
         if !atomic::create(&path, &json(settings)?)? {
             if !resume {
-                let text = "holds a search already: give --resume to go on with it, or another folder with --out";
+                let text =
+                    "holds a search already: give --resume to go on with it, or another folder with --out";
                 return Err(Error::file(folder, text));
             }
             let there: serde_json::Value = read(&path)?;
-            let here: serde_json::Value = serde_json::to_value(settings).map_err(|e| Error::file(&path, e.to_string()))?;
+            // Read back too: floats are then as they are in the file.
+            let here: serde_json::Value =
+                serde_json::from_slice(&json(settings)?).map_err(|e| Error::file(&path, e.to_string()))?;
             if let Some(key) = difference(&there, &here) {
-                let text = format!("was begun with another `{key}`; a search goes on with what it began with");
+                let text =
+                    format!("was begun with another `{key}`; a search goes on with what it began with");
                 return Err(Error::file(&path, text));
             }
         }
@@ -224,7 +231,8 @@ impl Claim {
         if self.renewed.elapsed() > RENEW {
             self.renewed = Instant::now();
             // If it cannot be renewed the worst is that another program trains the same.
-            let _ = File::options().append(true).open(&self.path).and_then(|f| f.set_modified(SystemTime::now()));
+            let _ =
+                File::options().append(true).open(&self.path).and_then(|f| f.set_modified(SystemTime::now()));
         }
     }
 }
@@ -299,12 +307,12 @@ pub(crate) mod tests {
 
     #[derive(Serialize)]
     struct Asked {
-        trials: usize,
+        share: f32,
         seed: u64,
     }
 
     fn open(folder: &Path, seed: u64, resume: bool) -> Result<Store> {
-        Store::open(folder, &Asked { trials: 5, seed }, resume)
+        Store::open(folder, &Asked { share: 0.1, seed }, resume)
     }
 
     #[test]
@@ -316,7 +324,9 @@ pub(crate) mod tests {
         assert!(open(&folder, 1, false).unwrap_err().to_string().contains("--resume"));
         assert!(open(&folder, 2, true).unwrap_err().to_string().contains("`seed`"));
         open(&folder, 1, true).unwrap();
-        assert!(store.add(&trial(0)).unwrap() && store.add(&trial(1)).unwrap() && !store.add(&trial(1)).unwrap());
+        assert!(
+            store.add(&trial(0)).unwrap() && store.add(&trial(1)).unwrap() && !store.add(&trial(1)).unwrap()
+        );
         assert_eq!(store.trials().unwrap(), [trial(0), trial(1)]);
         std::fs::write(folder.join("trials/0001.json"), "{").unwrap();
         assert!(store.trials().unwrap_err().to_string().contains("0001.json"));

@@ -31,7 +31,8 @@ impl Display {
         let stop: Arc<AtomicBool> = Arc::default();
         stop_at_signals(&stop)?;
         // The template is a constant and valid, so the default never shows.
-        let style = ProgressStyle::with_template("{bar:32} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{bar:32} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         Ok(Display { bar, stop, told: false, waits: false, doing: String::new(), best: None })
     }
@@ -48,7 +49,13 @@ impl Display {
     fn start(&mut self, s: &Settings, trials: &[Trial]) {
         let limits = ["RAM", "flash", "instructions"].into_iter().zip(s.budget.axes());
         let limits: Vec<String> = limits
-            .filter_map(|(what, n)| Some(if what == "instructions" { format!("{} {what}", count(n?)) } else { format!("{} {what}", bytes(n?)) }))
+            .filter_map(|(what, n)| {
+                Some(if what == "instructions" {
+                    format!("{} {what}", count(n?))
+                } else {
+                    format!("{} {what}", bytes(n?))
+                })
+            })
             .collect();
         self.say(&format!("{} networks for {}, at most {}", s.trials, s.costs, limits.join(", ")));
         if !trials.is_empty() {
@@ -81,7 +88,8 @@ impl Display {
         }
         self.remember(trained.epochs, trained.valid_accuracy, trial);
         let Cost { flash_bytes, ram_bytes, instructions } = trained.cost.unwrap_or(trial.cost);
-        let best = self.best.as_ref().map_or(String::new(), |(_, a, name)| format!("{} ({name})", percent(*a)));
+        let best =
+            self.best.as_ref().map_or(String::new(), |(_, a, name)| format!("{} ({name})", percent(*a)));
         self.say(&format!(
             "  {:<7} {:>7} {:>11} {:>9} {:>9} {:>13} {:>9}  {best:<16}  {}",
             trial.name(),

@@ -67,7 +67,8 @@ pub fn search(args: &Search, global: &Global) -> Result<()> {
     display.clear();
     let found = found?;
     if !found.done {
-        let trained = found.trials.iter().map(|t| t.rungs.len() + usize::from(t.last.is_some())).sum::<usize>();
+        let trained =
+            found.trials.iter().map(|t| t.rungs.len() + usize::from(t.last.is_some())).sum::<usize>();
         bail!("stopped after {trained} trainings; go on with: {}", again());
     }
     let front = found.front.iter().filter_map(|n| network(&task.folder, found.trials.get(*n)?)).collect();
@@ -86,7 +87,8 @@ pub fn search(args: &Search, global: &Global) -> Result<()> {
     if result.front.is_empty() {
         bail!("{}: no network could be trained to the end; search.json says why", task.folder.display());
     }
-    let mut table = Table::new(&["network", ">validation", ">test", ">RAM", ">flash", ">instructions", "layers"]);
+    let mut table =
+        Table::new(&["network", ">validation", ">test", ">RAM", ">flash", ">instructions", "layers"]);
     result.front.iter().for_each(|n| table.row(cells(n)));
     print(&format!(
         "{}\n{} networks tried in {:.1} cpu-minutes; {}\nnext: onebit codegen {} --target {} -o src/\n",
