@@ -35,7 +35,7 @@ pub struct Train {
     pub seed: u64,
     /// What is minimised.
     pub loss: Loss,
-    /// Factor of the scores in the loss. Scores that are plain sums of signs are too large for a softmax; with `1 / sqrt(inputs)`
+    /// Factor of the scores in the loss. Scores that are plain sums of signs are too large for a softmax; with `2 / sqrt(inputs)`
     /// of the last layer here, the network needs no BatchNorm behind it and its scores stay integers.
     #[serde(skip_serializing_if = "is_one")]
     pub score_factor: f32,

@@ -137,7 +137,7 @@ pub fn search(task: &Task, costs: &dyn Costs, watch: &mut dyn Watch) -> Result<F
     let mut proposer = Proposer::new(&settings, costs);
     if !task.resume {
         // Before there is a folder that would have to be removed.
-        proposer.propose(&[])?.ok_or_else(|| proposer.nothing_fits())?;
+        proposer.propose(&[]).ok_or_else(|| proposer.nothing_fits())?;
     }
     let store = Store::open(&task.folder, &settings, task.resume)?;
     let search = Search { task, settings: &settings, costs, store };
@@ -153,7 +153,7 @@ pub fn search(task: &Task, costs: &dyn Costs, watch: &mut dyn Watch) -> Result<F
         match search.train_one(&open, watch)? {
             Did::Trained => drop(search.write(all)?),
             Did::Stopped => return search.write(all),
-            Did::Nothing if !all => match proposer.propose(&trials)? {
+            Did::Nothing if !all => match proposer.propose(&trials) {
                 Some(trial) => {
                     search.store.add(&trial)?;
                 }

@@ -120,7 +120,7 @@ fn panel(dots: &[Dot], axis: usize, budget: Option<u64>, title: &str, out: &mut 
             "<path class=\"budget\" d=\"M{x:.1} {top}V{bottom}\"/><text class=\"budget-text y\" x=\"{:.1}\" y=\"{}\">{}</text>",
             x + 6.0,
             top - 4.0,
-            short(budget)
+            grouped(budget)
         );
     }
     out.push_str(&staircase(dots, axis, &|cost, accuracy| [at_x(log(cost)), at_y(height(accuracy))], right));

@@ -27,7 +27,7 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scores {
-    /// Nothing: scores are integers. In training the loss divides them by the root of the number of inputs.
+    /// Nothing: scores are integers. In training the loss multiplies them by 2 over the root of the number of inputs.
     Sums,
     /// BatchNorm: an affine map of floats for each class.
     Norm,
@@ -87,6 +87,10 @@ impl fmt::Display for Point {
         f.write_str(if self.scores == Scores::Norm { ", norm" } else { "" })
     }
 }
+
+/// Standard deviation of the scores in the loss before anything is learned. On 8,000 pictures of MNIST 2 was best, and as good as
+/// a BatchNorm; 1/2, 1 and 4 were worse by 1 to 3 %.
+const SHARPNESS: f32 = 2.0;
 
 fn norm(affine: bool) -> Layer {
     Layer::Norm(Norm { affine, ..Norm::default() })
@@ -169,7 +173,7 @@ impl Point {
         if self.scores == Scores::Sums {
             let network = Network::new(&recipe.network)?;
             let inputs = network.nodes.last().map_or(1, |n| network.shape(n.inputs[0]).elements());
-            recipe.train.score_factor = 1.0 / (inputs.max(1) as f32).sqrt();
+            recipe.train.score_factor = SHARPNESS / (inputs.max(1) as f32).sqrt();
         }
         recipe.check()?;
         Ok(recipe)

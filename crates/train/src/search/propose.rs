@@ -5,7 +5,7 @@ use super::cost::{Cost, Costs};
 use super::point::{Point, untrained};
 use super::trial::Trial;
 use crate::data::{Purpose, Random};
-use onebit::error::{Error, Result};
+use onebit::error::Error;
 use std::collections::HashMap;
 
 /// Networks that are looked at before the space counts as exhausted.
@@ -34,10 +34,7 @@ impl<'a> Proposer<'a> {
     }
 
     /// The next trial; `None` if no other network is found that fits.
-    ///
-    /// # Errors
-    /// Never now; costs may come from programs some day.
-    pub fn propose(&mut self, trials: &[Trial]) -> Result<Option<Trial>> {
+    pub fn propose(&mut self, trials: &[Trial]) -> Option<Trial> {
         let number = trials.len();
         let mut random = Random::of(Purpose::Search, &[self.settings.seed, number as u64]);
         let best = self.best(trials);
@@ -50,10 +47,10 @@ impl<'a> Proposer<'a> {
             };
             let Some((point, cost)) = self.fitting(point, &mut random) else { continue };
             if !trials.iter().any(|t| t.point == point) {
-                return Ok(Some(Trial { number, point, like, cost, rungs: Vec::new(), last: None }));
+                return Some(Trial { number, point, like, cost, rungs: Vec::new(), last: None });
             }
         }
-        Ok(None)
+        None
     }
 
     /// The better quarter of what has been trained.

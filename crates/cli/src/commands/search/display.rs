@@ -1,7 +1,7 @@
 //! What is seen of a search while it goes on: a line for each training, and on a terminal a bar below them.
 
 use crate::commands::train::display::{clock, stop_at_signals};
-use crate::text::{bytes, count, note};
+use crate::text::{bytes, count, grouped, note, plural};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use onebit_train::search::cost::Cost;
@@ -47,19 +47,12 @@ impl Display {
     }
 
     fn start(&mut self, s: &Settings, trials: &[Trial]) {
-        let limits = ["RAM", "flash", "instructions"].into_iter().zip(s.budget.axes());
-        let limits: Vec<String> = limits
-            .filter_map(|(what, n)| {
-                Some(if what == "instructions" {
-                    format!("{} {what}", count(n?))
-                } else {
-                    format!("{} {what}", bytes(n?))
-                })
-            })
-            .collect();
-        self.say(&format!("{} networks for {}, at most {}", s.trials, s.costs, limits.join(", ")));
+        let limits = ["bytes of RAM", "bytes of flash", "instructions"].into_iter().zip(s.budget.axes());
+        let limits = limits.filter_map(|(what, most)| most.map(|n| (what, grouped(n))));
+        let limits: Vec<String> = limits.map(|(what, n)| format!("{n} {what}")).collect();
+        self.say(&format!("{} for {}, at most {}", plural(s.trials, "network"), s.costs, limits.join(", ")));
         if !trials.is_empty() {
-            self.say(&format!("goes on with {} networks that were tried", trials.len()));
+            self.say(&format!("goes on with {} of before", plural(trials.len(), "network")));
         }
         self.say(HEADINGS);
         for t in trials {

@@ -4,7 +4,7 @@ use super::Search;
 use super::display::Display;
 use crate::Global;
 use crate::commands::train::job::{again, read};
-use crate::text::{Table, bytes, count, print, print_json};
+use crate::text::{Table, bytes, count, plural, print, print_json};
 use anyhow::{Context, Result, bail};
 use onebit_train::search::cost::{Budget, Planned};
 use onebit_train::search::space::Space;
@@ -91,9 +91,9 @@ pub fn search(args: &Search, global: &Global) -> Result<()> {
         Table::new(&["network", ">validation", ">test", ">RAM", ">flash", ">instructions", "layers"]);
     result.front.iter().for_each(|n| table.row(cells(n)));
     print(&format!(
-        "{}\n{} networks tried in {:.1} cpu-minutes; {}\nnext: onebit codegen {} --target {} -o src/\n",
+        "{}\n{} tried in {:.1} cpu-minutes; {}\nnext: onebit codegen {} --target {} -o src/\n",
         table.render(),
-        result.trials,
+        plural(result.trials, "network"),
         result.cpu_seconds / 60.0,
         task.folder.join("pareto.svg").display(),
         result.front[0].folder.join("model.onebit").display(),
