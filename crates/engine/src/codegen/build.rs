@@ -37,7 +37,9 @@ impl<'p> Body<'p> {
         &self.function.name
     }
     fn local(&mut self, name: &str, ty: Ty, (lo, hi): (i64, i64)) -> Var {
-        let taken: Vec<&str> = self.function.locals.iter().map(|l| l.name.as_str()).collect();
+        // Printers name the caller's memory.
+        let caller = ["input", "scores", "scratch"];
+        let taken: Vec<&str> = self.function.locals.iter().map(|l| l.name.as_str()).chain(caller).collect();
         self.function.locals.push(Local { name: unique(name, &taken), ty, lo, hi });
         self.function.locals.len() - 1
     }

@@ -1,5 +1,5 @@
 //! How many instructions a program takes, estimated from its text: loops have constant bounds, and of two branches the
-//! dearer counts. Weights are those of code that compilers make at `-O2`; on AVR they are cycles.
+//! dearer counts. Weights are those of code that GCC makes at `-O2`, fitted to counts of emulators; on AVR they are cycles.
 
 use super::ir::*;
 use super::target::Target;
@@ -37,17 +37,17 @@ impl Weights {
         match target {
             Target::CortexM4 => base,
             Target::CortexM0 => Weights { turn: 4, differ: [13, 7, 16], ..base },
-            Target::Rv32imc => Weights { differ: [11, 7, 12], ..base },
+            Target::Rv32imc => Weights { differ: [9, 5, 8], ..base },
             Target::Host => Weights { float: 2, differ: [4, 0, 8], ..base },
             Target::Avr => Weights {
-                int: [2, 5],
+                int: [3, 8],
                 word: 1,
-                load: [2, 4],
-                turn: 4,
-                branch: 3,
+                load: [4, 6],
+                turn: 6,
+                branch: 4,
                 call: 20,
                 float: 120,
-                differ: [18, 0, 20],
+                differ: [20, 0, 30],
             },
         }
     }

@@ -70,3 +70,44 @@ fn random_networks_equal_the_reference() {
     assert!(together > 50 && rings > 50 && pooled > 15, "{together} {rings} {pooled}");
     assert!(refused < 200, "{refused}");
 }
+
+/// Networks that were published, where the repository has them.
+#[test]
+fn published_networks_equal_the_reference() {
+    for name in ["lfc-w1a1", "cnv-w1a1"] {
+        let path = format!("{}/../cli/assets/{name}.onebit", env!("CARGO_MANIFEST_DIR"));
+        let Ok(file) = onebit::ModelFile::open(path.as_ref()) else {
+            eprintln!("skipped: {path} is not there");
+            continue;
+        };
+        let (model, _) = file.load().unwrap();
+        let plan = Plan::new(&model, Target::CortexM4).unwrap();
+        let program = lower::lower(&model, &plan).unwrap();
+        let image = Rng::new(5).values(model.input());
+        let scores = interpret::run(&program, &plan.pack_input(image.int()), 0);
+        assert_eq!(numbers(&scores), expected(&model, &plan, &image), "{name}");
+    }
+}
+
+/// What the plan promises for a network of a known size, and that rows save memory.
+#[test]
+fn figures_are_exact() {
+    let mut graph = onebit::zoo::build("mcu").unwrap().unwrap();
+    onebit::passes::optimize(&mut graph).unwrap();
+    let (model, meta) = graph.into_model().unwrap();
+    // Weights, a limit for each filter, and the channels that take the minimum of their pool.
+    let tables = 32 * (2 + 1) + 4 + 32 * (9 * 4 + 1) + 4 + 10 * 25 * 4;
+    for target in [Target::CortexM4, Target::Avr] {
+        let generated = onebit::codegen::generate(&model, &meta, target, None).unwrap();
+        let report = &generated.report;
+        // Four rows of 13 words between the convolutions, and 25 words for the dense layer.
+        assert_eq!(
+            (report.scratch_bytes, report.input_bytes, report.outputs),
+            (4 * 13 * 4 + 25 * 4, 112, 10)
+        );
+        assert_eq!(report.table_bytes, tables);
+        assert!(generated.header.contains("#define MCU_SCRATCH_BYTES 308\n"));
+        let again = onebit::codegen::generate(&model, &meta, target, None).unwrap();
+        assert_eq!(generated.header, again.header);
+    }
+}

@@ -18,7 +18,12 @@ pub fn network(rng: &mut Rng) -> Model<'static> {
         DType::Bits(Quant::TERNARY),
     ];
     let channels = [1, 1, 1, 3, 8, 16, 5];
-    let shape = Shape::new(1 + rng.below(14), 1 + rng.below(14), channels[rng.below(channels.len())]);
+    let c = channels[rng.below(channels.len())];
+    let shape = match rng.below(8) {
+        // More columns than a word has bits.
+        0 => Shape::new(1 + rng.below(6), 30 + rng.below(45), if c > 3 { 1 } else { c }),
+        _ => Shape::new(1 + rng.below(14), 1 + rng.below(14), c),
+    };
     let mut g = Graph::new(ValueType::new(shape, inputs[rng.below(inputs.len())]), Default::default());
     let mut v = Graph::INPUT;
     let mut earlier: Vec<usize> = Vec::new();
@@ -107,7 +112,7 @@ fn dense(g: &mut Graph, rng: &mut Rng, v: usize, name: &str, n: usize, output: D
 }
 
 fn window(rng: &mut Rng, shape: Shape) -> Window {
-    let fits = |size: usize| size.min(3);
+    let fits = |size: usize| size.min(if shape.c == 1 { 6 } else { 3 });
     let kernel = [1 + rng.below(fits(shape.h)), 1 + rng.below(fits(shape.w))];
     let pad =
         if rng.below(2) == 0 { [0; 4] } else { kernel.map(|k| rng.below(k)).repeat(2).try_into().unwrap() };
@@ -182,6 +187,15 @@ fn layer(g: &mut Graph, rng: &mut Rng, v: usize, name: &str) -> usize {
                 let table = (0..levels).map(|_| rng.below(4000) as i32 - 2000).collect();
                 let weight = Some(Tensor::i32_matrix(1, levels, table));
                 g.add(name, Op::Lookup, &[v], Params { weight, ..Params::default() })
+            }
+            6 => {
+                let q = [Quant::TERNARY, Quant::new(3, Encoding::Signed)][rng.below(2)];
+                let rounding = [Rounding::HalfEven, Rounding::HalfUp, Rounding::Floor][rng.below(3)];
+                let (scale, offset) = (rng.float(-1.0, 1.0), rng.float(-2.0, 2.0));
+                let (lowest, highest) = (q.min(), q.max());
+                let quantize = Quantize { scale, offset, rounding, output: DType::Bits(q), lowest, highest };
+                let v = g.add("decoded", Op::Decode, &[v], Params::default()).unwrap();
+                g.add(name, Op::Quantize(quantize), &[v], Params::default())
             }
             5 if matches!(dtype, DType::U8 | DType::I8) => {
                 let output = DType::BIT;

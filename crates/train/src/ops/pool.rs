@@ -3,10 +3,10 @@
 //! The gradient of a maximum goes to its first largest tap; that of a mean goes to all taps alike. Padding never counts.
 
 use super::host::{self, BackwardPass, HostOp, Numbers};
-use super::vector::wide;
 use burn::tensor::Tensor;
 use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use onebit::core::kernels::{self, Pass};
 use onebit::core::ops::{Pool2d, PoolKind};
 use onebit::core::types::Shape;
 use rayon::prelude::*;
@@ -27,8 +27,6 @@ impl PoolOp {
         let (oy, ox) = (o / self.output.w, o % self.output.w);
         self.pool.window.for_each_tap(self.input, oy, ox, |_, pixel| pixels.extend(pixel));
     }
-
-    // Below, loops of `wide` are written without closures: those would be compiled on their own, for any CPU.
 
     /// Largest numbers of one picture, and where they are if `places` is wanted.
     #[inline(always)]
@@ -101,6 +99,29 @@ impl PoolOp {
     }
 }
 
+/// The work on one picture, as a pass; closures would be compiled on their own, for any CPU.
+struct Picture<'a> {
+    op: &'a PoolOp,
+    work: Work<'a>,
+}
+
+enum Work<'a> {
+    Max { x: &'a [f32], y: &'a mut [f32], places: &'a mut [u32] },
+    Mean { x: &'a [f32], y: &'a mut [f32] },
+    Gradient { dy: &'a [f32], places: &'a [u32], dx: &'a mut [f32] },
+}
+
+impl Pass for Picture<'_> {
+    #[inline(always)]
+    fn run(self) {
+        match self.work {
+            Work::Max { x, y, places } => self.op.max(x, y, places),
+            Work::Mean { x, y } => self.op.mean(x, y),
+            Work::Gradient { dy, places, dx } => self.op.gradient(dy, places, dx),
+        }
+    }
+}
+
 impl HostOp for PoolOp {
     fn shape(&self) -> [usize; 4] {
         [self.batch, self.output.h, self.output.w, self.output.c]
@@ -111,13 +132,17 @@ impl HostOp for PoolOp {
         let mut y = vec![0.0; self.batch * ys];
         let max = self.pool.kind == PoolKind::Max;
         let mut places = vec![0u32; if max && backward { y.len() } else { 0 }];
+        let kernels = kernels::best();
         if places.is_empty() {
-            y.par_chunks_mut(ys)
-                .zip(x.par_chunks(xs))
-                .for_each(|(y, x)| wide(|| if max { self.max(x, y, &mut []) } else { self.mean(x, y) }));
+            y.par_chunks_mut(ys).zip(x.par_chunks(xs)).for_each(|(y, x)| {
+                let work = if max { Work::Max { x, y, places: &mut [] } } else { Work::Mean { x, y } };
+                kernels.run(Picture { op: self, work });
+            });
         } else {
             let pictures = y.par_chunks_mut(ys).zip(places.par_chunks_mut(ys)).zip(x.par_chunks(xs));
-            pictures.for_each(|((y, places), x)| wide(|| self.max(x, y, places)));
+            pictures.for_each(|((y, places), x)| {
+                kernels.run(Picture { op: self, work: Work::Max { x, y, places } })
+            });
         }
         if !backward {
             return (y, None);
@@ -127,7 +152,7 @@ impl HostOp for PoolOp {
             let mut dx = vec![0.0; op.batch * xs];
             dx.par_chunks_mut(xs).zip(dy.par_chunks(ys)).enumerate().for_each(|(i, (dx, dy))| {
                 let places = if max { &places[i * ys..][..ys] } else { &[] };
-                wide(|| op.gradient(dy, places, dx));
+                kernels.run(Picture { op: &op, work: Work::Gradient { dy, places, dx } });
             });
             [Some(dx), None, None]
         });

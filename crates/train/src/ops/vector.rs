@@ -6,19 +6,6 @@ use rayon::prelude::*;
 /// Numbers of a task: enough to pay for handing it to a thread, few enough to stay in a cache.
 pub const TASK: usize = 1 << 15;
 
-struct Wide<F>(F);
-impl<F: FnOnce()> Pass for Wide<F> {
-    #[inline(always)]
-    fn run(self) {
-        (self.0)();
-    }
-}
-
-/// Calls `f`, whose loops are compiled for the vectors of this CPU if they become part of it.
-pub fn wide(f: impl FnOnce()) {
-    kernels::best().run(Wide(f));
-}
-
 struct Map<'a, F> {
     x: &'a [f32],
     out: &'a mut [f32],

@@ -25,9 +25,16 @@ pub fn implementation(program: &Program, prefix: &str, capitals: &str, outputs: 
          }}\n    }}\n    return best;\n}}\n"
     );
     let mut text = format!("#if defined({capitals}_IMPLEMENTATION) && !defined({capitals}_IMPLEMENTED)\n");
-    let _ = write!(text, "#define {capitals}_IMPLEMENTED\n\n");
+    let _ = write!(
+        text,
+        "#define {capitals}_IMPLEMENTED\n\n\
+         /* AVR code is made as small as possible by default, which is slow: loops are worth their bytes. */\n\
+         #if defined(__AVR__) && defined(__GNUC__) && !defined(__clang__)\n\
+         #pragma GCC push_options\n#pragma GCC optimize (\"O2\")\n#endif\n\n"
+    );
     text.push_str(&preamble(&context, &body));
     text.push_str(&body);
+    text.push_str("\n#if defined(__AVR__) && defined(__GNUC__) && !defined(__clang__)\n#pragma GCC pop_options\n#endif\n");
     let _ = write!(text, "\n#endif /* {capitals}_IMPLEMENTATION */\n");
     text
 }

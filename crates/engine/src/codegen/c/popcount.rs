@@ -52,13 +52,22 @@ pub fn helpers(context: &Context<'_>) -> String {
          {capitals}_READ_U8(&{prefix}_bits[(v >> 16) & 255u]) + {capitals}_READ_U8(&{prefix}_bits[v >> 24]);\n}}\n\n\
          #elif defined({capitals}_POPCOUNT_BUILTIN)\n\n\
          static inline int {prefix}_count(uint32_t v) {{\n    return __builtin_popcount(v);\n}}\n\n#else\n\n\
-         /* Sums of bits in fields of four bits. */\n\
-         static inline uint32_t {prefix}_nibbles(uint32_t v) {{\n    v -= (v >> 1) & 0x55555555u;\n    \
-         return (v & 0x33333333u) + ((v >> 2) & 0x33333333u);\n}}\n\n\
-         /* Sums of fields of four bits in bytes. */\n\
-         static inline uint32_t {prefix}_bytes(uint32_t v) {{\n    return (v & 0x0f0f0f0fu) + ((v >> 4) & 0x0f0f0f0fu);\n}}\n\n\
+         /* Masks stay in registers where shifts are part of operations. */\n\
+         #if defined(__GNUC__) && defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2\n\
+         #define {capitals}_KEEP(v) __asm__(\"\" : \"+r\"(v))\n#else\n#define {capitals}_KEEP(v) ((void)0)\n#endif\n\
+         #if defined(__GNUC__)\n#define {capitals}_INLINE static inline __attribute__((__always_inline__))\n\
+         #else\n#define {capitals}_INLINE static inline\n#endif\n\
+         #define {capitals}_MASKS \\\n    uint32_t m1 = 0x55555555u, m2 = 0x33333333u, m4 = 0x0f0f0f0fu; \\\n    \
+         {capitals}_KEEP(m1); {capitals}_KEEP(m2); {capitals}_KEEP(m4)\n\n\
+         /* Bits of three words, as sums in bytes. Fields of two bits hold half of the second word each. */\n\
+         {capitals}_INLINE uint32_t {prefix}_three(uint32_t x, uint32_t y, uint32_t z, uint32_t m1, uint32_t m2, uint32_t m4) {{\n    \
+         x = x - (m1 & (x >> 1)) + (m1 & y);\n    z = z - (m1 & (z >> 1)) + (m1 & (y >> 1));\n    \
+         x = (m2 & x) + (m2 & (x >> 2)) + (m2 & z) + (m2 & (z >> 2));\n    return (m4 & x) + (m4 & (x >> 4));\n}}\n\n\
+         /* Bits of one word. */\n\
+         {capitals}_INLINE uint32_t {prefix}_one(uint32_t x, uint32_t m1, uint32_t m2, uint32_t m4) {{\n    \
+         x = x - (m1 & (x >> 1));\n    x = (m2 & x) + (m2 & (x >> 2));\n    return (m4 & x) + (m4 & (x >> 4));\n}}\n\n\
          /* Sum of the bytes. */\n\
-         static inline int {prefix}_total(uint32_t v) {{\n    v = (v & 0x00ff00ffu) + ((v >> 8) & 0x00ff00ffu);\n    \
+         {capitals}_INLINE int {prefix}_total(uint32_t v) {{\n    v = (v & 0x00ff00ffu) + ((v >> 8) & 0x00ff00ffu);\n    \
          return (int)((v + (v >> 16)) & 0xffffu);\n}}\n\n#endif\n\n",
         table(prefix, capitals)
     );
@@ -103,12 +112,15 @@ fn differ(context: &Context<'_>, masked: bool, i: &str) -> String {
 fn fields(context: &Context<'_>, words: usize, masked: bool) -> String {
     let prefix = context.prefix;
     let group = |from: &dyn Fn(usize) -> String, n: usize| {
-        let parts: Vec<String> =
-            (0..n).map(|i| format!("{prefix}_nibbles({})", differ(context, masked, &from(i)))).collect();
-        format!("{prefix}_bytes({})", parts.join(" + "))
+        let part = |i: usize| differ(context, masked, &from(i));
+        match n {
+            1 => format!("{prefix}_one({}, m1, m2, m4)", part(0)),
+            2 => format!("{prefix}_three({}, {}, 0, m1, m2, m4)", part(0), part(1)),
+            _ => format!("{prefix}_three({}, {}, {}, m1, m2, m4)", part(0), part(1), part(2)),
+        }
     };
     let at = |base: usize| move |i: usize| (base + i).to_string();
-    let mut text = String::new();
+    let mut text = format!("    {}_MASKS;\n", context.capitals);
     if words <= 12 {
         let all: Vec<String> = (0..words).step_by(3).map(|i| group(&at(i), 3.min(words - i))).collect();
         let _ = writeln!(text, "    return {prefix}_total({});", all.join(" +\n        "));
@@ -125,7 +137,7 @@ fn fields(context: &Context<'_>, words: usize, masked: bool) -> String {
     if blocks == 0 || (blocks == 1 && rest == 0) {
         text.push_str("    uint32_t v = 0;\n");
         loops(&mut text, "    ", words / 3 * 3);
-        if words % 3 > 0 {
+        if !words.is_multiple_of(3) {
             let _ = writeln!(text, "    v += {};", group(&at(words / 3 * 3), words % 3));
         }
         let _ = writeln!(text, "    return {prefix}_total(v);");

@@ -1,18 +1,17 @@
 //! Convolutions and dense layers of bits by bits: the window of a pixel is gathered into words once, and every filter counts
 //! the bits in which it differs: `sum = bits - 2 * mismatches`.
 //!
-//! A bit of the output is then one comparison of mismatches. Where it falls as the sum rises, the filter is stored
-//! negated, and where a pool takes the minimum, so that all channels pool by OR; what that inverts is inverted back once
-//! for each pixel.
+//! A bit of the output is then one comparison of mismatches: where it falls as the sum rises, the filter is stored negated.
 
 use super::Scope;
-use super::access::{Meet, Rows, inside};
+use super::access::{Rows, inside};
+use super::pooled::{Pooled, conv};
 use super::transform::{Transform, flips};
 use crate::codegen::build::Body;
 use crate::codegen::ir::*;
 use crate::codegen::plan::Layout;
 use onebit_core::model::Node as Layer;
-use onebit_core::ops::{BConv2d, Op, Window};
+use onebit_core::ops::BConv2d;
 use onebit_core::{DType, Shape};
 
 /// Most units that are gathered without loops.
@@ -21,10 +20,7 @@ const UNROLLED: usize = 40;
 /// A layer of this kind.
 pub struct Binary {
     conv: BConv2d,
-    /// Rows and columns of windows that are pooled, and their distance.
-    pool: Option<Window>,
-    /// Channels that take the minimum of the pool.
-    minimum: Vec<bool>,
+    pooled: Pooled,
     /// Bits of a pixel of the input.
     pixel: usize,
     input: Shape,
@@ -39,8 +35,8 @@ impl Binary {
         if !is_bit || conv.groups != 1 {
             return None;
         }
-        let (window, minimum) = pooling(pool, scope.sink.shape.c);
-        Some(Binary { conv, pool: window, minimum, pixel, input })
+        let pooled = Pooled::new(pool, scope.sink.shape.c);
+        Some(Binary { conv, pooled, pixel, input })
     }
 
     fn taps(&self) -> usize {
@@ -61,7 +57,7 @@ impl Binary {
         let one_bit = self.conv.output == DType::BIT && sink.is_bits();
         // Filters, negated where the bit falls as the sum rises.
         let flip = flips(params, n);
-        let negate: Vec<bool> = (0..n).map(|c| one_bit && flip[c] != self.minimum[c]).collect();
+        let negate: Vec<bool> = (0..n).map(|c| one_bit && flip[c] != self.pooled.minimum[c]).collect();
         let weights = self.weights(b, scope, words, &negate)?;
         let weights =
             b.program.table(&format!("{name}_weights"), Kind::unsigned(word), Constants::Int(weights));
@@ -94,60 +90,28 @@ impl Binary {
                 b.store(x.buffer, Expr::int(unit), Expr::int(0));
             }
         }
-        let [rows, cols] = self.pool.map_or([1, 1], |p| p.kernel);
-        let inverted: Vec<bool> = if one_bit { self.minimum.clone() } else { Vec::new() };
-        b.repeat("x", sink.shape.w, |b, ox| {
-            if rows * cols > 1 {
-                b.repeat("unit", sink.pixel_units(), |b, unit| {
-                    let at = sink.row.clone() + ox.clone() * Expr::int(sink.pixel_units()) + unit;
-                    b.store(sink.buffer, at, Expr::word(0));
-                });
-            }
-            let meet = if rows * cols > 1 { Meet::Or } else { Meet::Store };
-            b.repeat("down", rows, |b, down| {
-                b.repeat("right", cols, |b, right| {
-                    let valid = match direct {
-                        Some(_) => None,
-                        None => self.gather(b, x, [ox.clone(), down, right], (patch, mask, words)),
-                    };
-                    sink.pixel(b, ox.clone(), meet, |b, c| {
-                        let from = c.clone() * Expr::int(words);
-                        let differ = b.mismatches(patch, weights, from, words, mask).within(0, total);
-                        let sum = match &valid {
-                            Some(valid) => valid.clone() - Expr::int(2) * differ.clone(),
-                            None => Expr::int(total) - Expr::int(2) * differ.clone(),
-                        }
-                        .within(-total, total);
-                        match limits {
-                            Some(t) if mask.is_some() => sum.ge(b.constant(t, c)),
-                            Some(t) => differ.lt(b.constant(t, c)),
-                            None => transform.apply(b, sum, c, sink.is_bits()),
-                        }
-                    });
-                });
+        self.pooled.pixels(b, scope, |b, place, meet| {
+            let [ox, ..] = place.clone();
+            let valid = match direct {
+                Some(_) => None,
+                None => self.gather(b, x, place, (patch, mask, words)),
+            };
+            sink.pixel(b, ox, meet, |b, c| {
+                let from = c.clone() * Expr::int(words);
+                let differ = b.mismatches(patch, weights, from, words, mask).within(0, total);
+                let sum = match &valid {
+                    Some(valid) => valid.clone() - Expr::int(2) * differ.clone(),
+                    None => Expr::int(total) - Expr::int(2) * differ.clone(),
+                }
+                .within(-total, total);
+                match limits {
+                    Some(t) if mask.is_some() => sum.ge(b.constant(t, c)),
+                    Some(t) => differ.lt(b.constant(t, c)),
+                    None => transform.apply(b, sum, c, sink.is_bits()),
+                }
             });
-            if inverted.contains(&true) {
-                self.invert(b, scope, &name, ox);
-            }
         });
         Ok(())
-    }
-
-    /// Inverts the channels that take the minimum.
-    fn invert(&self, b: &mut Body<'_>, scope: &Scope<'_>, name: &str, ox: Expr) {
-        let sink = &scope.sink;
-        let (units, kind) = (sink.pixel_units(), sink.layout.kind());
-        let bits = 8 * kind.bytes();
-        let mut masks = vec![0; units];
-        for (c, _) in self.minimum.iter().enumerate().filter(|(_, m)| **m) {
-            masks[c / bits] |= 1i64 << (c % bits);
-        }
-        let table = b.program.table(&format!("{name}_minimum"), kind, Constants::Int(masks));
-        b.repeat("unit", units, |b, unit| {
-            let at = b.name("at", sink.row.clone() + ox * Expr::int(units) + unit.clone());
-            let value = b.load_word(sink.buffer, at.clone()) ^ b.constant_word(table, unit);
-            b.store(sink.buffer, at, value);
-        });
     }
 
     /// Filters as words, bits in the order of [`Binary::gather`].
@@ -178,7 +142,8 @@ impl Binary {
         let buffer = b.program.buffers[x.buffer].clone();
         let bytes = buffer.len * buffer.kind.bytes();
         let (word, wide) = (Kind::unsigned(b.program.word), b.program.word / 8);
-        if !whole || x.is_ring() || !matches!(buffer.place, Place::Scratch(_)) || bytes % wide != 0 {
+        if !whole || x.is_ring() || !matches!(buffer.place, Place::Scratch(_)) || !bytes.is_multiple_of(wide)
+        {
             return None;
         }
         if buffer.kind == word {
@@ -200,7 +165,7 @@ impl Binary {
         let [kh, kw] = w.kernel;
         let unit = if x.layout.is_dense() { 1 } else { 8 * x.layout.kind().bytes() };
         let per_pixel = self.pixel / unit;
-        let step = self.pool.map_or(1, |p| p.stride[1]);
+        let step = self.pooled.step();
         let left = (ox * Expr::int(step) + right) * Expr::int(w.stride[1]) + Expr::int(-(w.pad[1] as i64));
         let left = b.name("left", left);
         let top = down * Expr::int(w.stride[0]);
@@ -296,22 +261,5 @@ impl Binary {
         let ones = |bits: usize| Expr::word(if bits >= 32 { u32::MAX } else { (1 << bits) - 1 });
         let (units, last) = (self.pixel / unit, self.input.c - (self.pixel / unit - 1) * unit);
         u.clone().equals(Expr::int(units - 1)).select(ones(last), ones(unit))
-    }
-}
-
-/// The convolution that a layer is.
-pub fn conv(layer: &Layer<'_>, input: Shape) -> Option<BConv2d> {
-    match layer.op {
-        Op::BConv2d(c) => Some(c),
-        Op::BDense(d) => Some(d.as_conv(input)),
-        _ => None,
-    }
-}
-
-/// The window of a pool and the channels that take its minimum.
-pub fn pooling(pool: Option<&Layer<'_>>, c: usize) -> (Option<Window>, Vec<bool>) {
-    match pool.map(|p| (p.op, &p.params)) {
-        Some((Op::BPool2d(pool), params)) => (Some(pool.window), flips(params, c)),
-        _ => (None, vec![false; c]),
     }
 }

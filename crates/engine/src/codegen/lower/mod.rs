@@ -8,6 +8,8 @@ mod moves;
 mod numbers;
 mod pointwise;
 mod pool;
+mod pooled;
+mod sliced;
 mod transform;
 
 use super::build::Body;
@@ -16,8 +18,10 @@ use super::plan::{Home, Plan, Stage};
 use super::simplify::simplify;
 use crate::error::{Error, Result};
 use access::{Rows, Sink};
+use binary::Binary;
 use onebit_core::model::{Model, Node as Layer};
 use onebit_core::ops::Op;
+use sliced::Sliced;
 use std::ops::Range;
 
 /// Generates the program of a plan.
@@ -99,9 +103,13 @@ impl<'m> Lowering<'m> {
         let pool = stage.pool.map(|i| &model.nodes()[i]);
         match &layer.op {
             Op::BConv2d(_) | Op::BDense(_) => {
-                match binary::Binary::new(&scope, pool, types(stage.inputs[0]).shape) {
-                    Some(binary) => binary.lower(&mut b, &scope),
-                    None => numbers::lower(&mut b, &scope, pool, types(stage.inputs[0]).shape),
+                let input = types(stage.inputs[0]).shape;
+                if let Some(sliced) = Sliced::new(&scope, pool, input, plan.target.word()) {
+                    sliced.lower(&mut b, &scope)
+                } else if let Some(binary) = Binary::new(&scope, pool, input) {
+                    binary.lower(&mut b, &scope)
+                } else {
+                    numbers::lower(&mut b, &scope, pool, input)
                 }
             }
             Op::BPool2d(_) | Op::Pool2d(_) => pool::lower(&mut b, &scope),

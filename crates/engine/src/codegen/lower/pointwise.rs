@@ -30,6 +30,11 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
             let values = params.weight.as_ref().and_then(Tensor::as_i32).ok_or("has no table")?;
             Some(b.program.integers(&format!("{name}_table"), values.iter().map(|v| i64::from(*v)).collect()))
         }
+        Op::Quantize(q) => {
+            let (lo, hi) = bounds.ok_or("rounds floats")?;
+            let values = (lo..=hi).map(|v| i64::from(q.apply(v as f32))).collect();
+            Some(b.program.integers(&format!("{name}_table"), values))
+        }
         Op::Prelu => {
             let slopes = params.scale.as_ref().and_then(Tensor::as_f32).ok_or("has no slopes")?;
             Some(b.program.table(&format!("{name}_slopes"), Kind::F32, Constants::Float(slopes.to_vec())))
@@ -62,6 +67,11 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
                     let log = i64::from(hi - lo >= levels);
                     let level = (value - Expr::int(lo)) >> Expr::int(log);
                     table.map_or(Expr::int(0), |t| b.constant(t, level))
+                }
+                Op::Quantize(_) => {
+                    let lo = bounds.map_or(0, |(lo, _)| lo);
+                    let value = table.map_or(Expr::int(0), |t| b.constant(t, value + Expr::int(-lo)));
+                    if sink.is_bits() { value.ge(Expr::int(0)) } else { value }
                 }
                 Op::Activation(Activation::Relu) => {
                     let value = b.name("value", value);

@@ -16,7 +16,8 @@ pub fn place(stages: &[Stage], segments: &[Range<usize>], values: &mut [Value], 
             blocks.push(Block { value: v, from: *from, to: *to, bytes, align });
         }
     }
-    let orders: [fn(&Block) -> (usize, usize); 4] = [
+    type Key = fn(&Block) -> (usize, usize);
+    let orders: [Key; 4] = [
         |b| (usize::MAX - b.bytes, b.from),
         |b| (usize::MAX - b.bytes * (b.to - b.from + 1), b.from),
         |b| (b.from, usize::MAX - b.bytes),

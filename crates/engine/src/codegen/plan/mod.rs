@@ -1,8 +1,8 @@
 //! What is computed when, and where it lies: a [`Model`] becomes stages whose rows are made one by one.
 //!
 //! Every op makes rows of its output from rows of its inputs ([`Needs`]). Stages that follow each other may run row by row
-//! together, so that only the rows between them that are still needed are kept, in rings ([`rows`]); or one after the
-//! other, with whole maps between them. [`segments`] chooses what takes the least memory, [`memory`] gives every value its place
+//! together, so that only the rows between them that are still needed are kept, in rings (`rows`); or one after the
+//! other, with whole maps between them. `segments` chooses what takes the least memory, `memory` gives every value its place
 //! in one scratch. All figures are exact before any code is generated.
 
 mod memory;

@@ -52,7 +52,7 @@ fn input(ty: ValueType) -> Result<Value> {
         DType::BIT => (Repr::Bits, Layout::Bits { pixel: ty.shape.c, unit: Kind::U8 }),
         DType::F32 | DType::I32 => {
             let text = format!(
-                "the network takes {}, but generated code takes bytes or bits: generate with --quantize, or train with an \
+                "the network takes {}, but generated code takes bytes or bits: convert it with --quantize, or train with an \
                  input of bytes or bits",
                 ty.dtype
             );
@@ -84,7 +84,7 @@ fn layout(repr: Repr, shape: Shape, target: Target, is_output: bool) -> Result<L
         }
         Repr::Bits => {
             let pixel = shape.c.next_multiple_of(8);
-            let bits = [32, 16, 8].into_iter().find(|b| *b <= word && pixel % b == 0).unwrap_or(8);
+            let bits = [32, 16, 8].into_iter().find(|b| *b <= word && pixel.is_multiple_of(*b)).unwrap_or(8);
             Layout::Bits { pixel, unit: Kind::unsigned(bits) }
         }
         Repr::Float => Layout::Numbers(Kind::F32),
@@ -110,6 +110,16 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
         Repr::Int { lo, hi } => Some((lo, hi)),
         Repr::Float => None,
     };
+    if let Op::Quantize(q) = node.op {
+        return match bounds(x) {
+            // Few numbers: each is looked up.
+            Some((lo, hi)) if hi - lo < 256 => match out.dtype {
+                DType::BIT => Ok(Repr::Bits),
+                _ => ints((q.lowest.into(), q.highest.into())),
+            },
+            _ => refuse("rounds floats, which is not generated yet: convert it with --quantize"),
+        };
+    }
     if let DType::Bits(q) = out.dtype
         && !matches!(node.op, Op::Reshape(_) | Op::Slice(_) | Op::Concat | Op::Pad(_) | Op::BPool2d(_))
     {
@@ -175,7 +185,7 @@ fn repr(node: &Node<'_>, types: &[ValueType], inputs: &[Repr], out: ValueType) -
             }
         }
         Op::Conv2d(_) | Op::Dense => refuse(
-            "multiplies floats in a chain of fused multiply-adds, which no small processor computes exactly: generate with \
+            "multiplies floats in a chain of fused multiply-adds, which no small processor computes exactly: convert it with \
              --quantize, which turns float layers to integers",
         ),
         _ => refuse("is not generated yet; replace the layer, or run the network with the library"),

@@ -5,8 +5,8 @@
 //! * `dw` multiplies columns of the map, read where they lie (a tap of all windows is one row of offsets), with `dy`.
 
 use super::LinearOp;
-use crate::ops::vector::{self, wide};
-use onebit::core::kernels::{self, Aligned, Fgemm, Rows, Target};
+use crate::ops::vector;
+use onebit::core::kernels::{self, Aligned, Fgemm, Pass, Rows, Target};
 use onebit::core::model::{Params, Tensor};
 use onebit::core::ops::{Conv2d, Window, conv2d};
 use onebit::core::types::{DType, Shape, ValueType};
@@ -94,7 +94,7 @@ pub fn inputs(op: &LinearOp, dy: &[f32], w: &[f32]) -> Vec<f32> {
                 for (g, panels) in panels.iter().enumerate() {
                     let a = Rows { a: dy, count: pixels, stride: op.output.c, taps: &[g * per], run: per };
                     panels.multiply(a, &mut columns, taps);
-                    wide(|| add_columns(op, g, &columns, dx));
+                    kernels::best().run(AddColumns { op, group: g, columns: &columns, dx });
                 }
             }
         });
@@ -133,17 +133,32 @@ fn mirrored(op: &LinearOp, w: &[f32]) -> Option<conv2d::Prepared> {
 }
 
 /// Adds columns of one group, `[pixel][tap][channel]`, to the pixels that they came from (col2im).
-#[inline(always)]
-fn add_columns(op: &LinearOp, group: usize, columns: &[f32], dx: &mut [f32]) {
-    let (c, per) = (op.input.c, op.input.c / op.linear.groups);
-    for (o, column) in columns.chunks_exact(op.taps()).enumerate() {
-        let (oy, ox) = (o / op.output.w, o % op.output.w);
-        op.linear.window.for_each_tap(op.input, oy, ox, |tap, pixel| {
-            if let Some(p) = pixel {
-                let to = &mut dx[p * c + group * per..][..per];
-                to.iter_mut().zip(&column[tap * per..][..per]).for_each(|(d, v)| *d += v);
+struct AddColumns<'a> {
+    op: &'a LinearOp,
+    group: usize,
+    columns: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Pass for AddColumns<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let AddColumns { op, group, columns, dx } = self;
+        let (c, per) = (op.input.c, op.input.c / op.linear.groups);
+        let mut pixels = Vec::new();
+        for (o, column) in columns.chunks_exact(op.taps()).enumerate() {
+            pixels.clear();
+            let (oy, ox) = (o / op.output.w, o % op.output.w);
+            op.linear.window.for_each_tap(op.input, oy, ox, |_, pixel| pixels.push(pixel));
+            for (pixel, column) in pixels.iter().zip(column.chunks_exact(per)) {
+                if let Some(p) = pixel {
+                    let to = &mut dx[p * c + group * per..][..per];
+                    for i in 0..per {
+                        to[i] += column[i];
+                    }
+                }
             }
-        });
+        }
     }
 }
 
@@ -206,7 +221,7 @@ fn conv_weights(op: &LinearOp, dy: &[f32], x: &[f32]) -> Vec<f32> {
                 } else {
                     products.resize(sums.len(), 0.0);
                     columns_times(op, dy, x, &mut products);
-                    wide(|| sums.iter_mut().zip(&products).for_each(|(s, p)| *s += p));
+                    vector::zip(&mut sums, &products, |a, b| a + b);
                 }
             }
             sums
