@@ -41,6 +41,7 @@ enum Command {
     Export(commands::export::Export),
     Codegen(commands::codegen::Codegen),
     Train(Box<commands::train::Train>),
+    Search(Box<commands::search::Search>),
 }
 
 /// Options of every command.
@@ -102,5 +103,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Export(c) => c.run(&cli.global),
         Command::Codegen(c) => c.run(&cli.global),
         Command::Train(c) => c.run(&cli.global),
+        Command::Search(c) => c.run(&cli.global),
     }
 }

@@ -15,4 +15,5 @@ pub mod recipes;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod search;
 pub mod weights;

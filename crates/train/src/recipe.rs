@@ -35,6 +35,10 @@ pub struct Train {
     pub seed: u64,
     /// What is minimised.
     pub loss: Loss,
+    /// Factor of the scores in the loss. Scores that are plain sums of signs are too large for a softmax; with `2 / sqrt(inputs)`
+    /// of the last layer here, the network needs no BatchNorm behind it and its scores stay integers.
+    #[serde(skip_serializing_if = "is_one")]
+    pub score_factor: f32,
     /// Learning rate over time.
     pub schedule: Schedule,
     /// Steps over which the rate rises from 0 at the start, as a share of all.
@@ -70,6 +74,7 @@ impl Default for Train {
             batch: 128,
             seed: 0,
             loss: Loss::CrossEntropy { smoothing: 0.0 },
+            score_factor: 1.0,
             schedule: Schedule::Cosine,
             warmup: 0.0,
             optimizer: Optimizer::default(),
@@ -198,6 +203,9 @@ impl Optimizer {
     }
 }
 
+fn is_one(x: &f32) -> bool {
+    *x == 1.0
+}
 fn beta1() -> f32 {
     0.9
 }
@@ -246,12 +254,13 @@ impl Recipe {
         toml::to_string(self).map_err(|e| Error::Input(format!("the recipe cannot be written: {e}")))
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let t = &self.train;
         let share = |x: f32| (0.0..1.0).contains(&x);
         let checks = [
             (t.epochs > 0, "train.epochs must be at least 1"),
             (t.batch > 0 && t.batch <= 1 << 16, "train.batch must be from 1 to 65536"),
+            (t.score_factor > 0.0 && t.score_factor.is_finite(), "train.score_factor must be above 0"),
             (share(t.warmup), "train.warmup must be from 0 to below 1"),
             (t.clip >= 0.0, "train.clip must not be negative"),
             (share(t.validation), "train.validation must be from 0 to below 1"),

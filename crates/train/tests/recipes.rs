@@ -53,6 +53,7 @@ fn every_recipe_trains_and_exports_exactly() {
             start: None,
             strict: true,
             limit: 0,
+            test: true,
             devices: vec!["cpu".into()],
         };
         let log = train(&job, &mut Quiet).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -8,6 +8,7 @@ pub mod eval;
 pub mod export;
 pub mod info;
 pub mod run;
+pub mod search;
 pub mod train;
 
 mod conv;

@@ -3,9 +3,9 @@
 //! The command is there in every build, so that its help and its errors are; training itself is behind the feature `train`.
 
 #[cfg(feature = "train")]
-mod display;
+pub(crate) mod display;
 #[cfg(feature = "train")]
-mod job;
+pub(crate) mod job;
 #[cfg(feature = "train")]
 mod list;
 #[cfg(feature = "train")]

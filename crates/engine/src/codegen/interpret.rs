@@ -1,8 +1,7 @@
-//! Runs a [`Program`] and checks it: no element outside its buffer, no number outside the bounds of its expression. Counts
-//! operations by kind. For tests; it is slow.
+//! Runs a [`Program`] and checks it: no element outside its buffer, no number outside the bounds of its expression.
+//! For tests; it is slow.
 
 use super::ir::*;
-use std::collections::HashMap;
 
 /// A number of any type.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +30,6 @@ pub fn run(program: &Program, input: &[u8], scratch: u8) -> Vec<Number> {
         program,
         memory: program.buffers.iter().map(|b| vec![0x5A; b.len * b.kind.bytes()]).collect(),
         scratch: vec![scratch; program.scratch],
-        counts: HashMap::new(),
         locals: Vec::new(),
     };
     for (b, buffer) in program.buffers.iter().enumerate() {
@@ -50,7 +48,6 @@ struct Machine<'p> {
     /// Of buffers that are not in the scratch.
     memory: Vec<Vec<u8>>,
     scratch: Vec<u8>,
-    counts: HashMap<Op2, u64>,
     /// Of the functions that run.
     locals: Vec<Vec<Option<Number>>>,
 }
@@ -176,7 +173,6 @@ impl Machine<'_> {
             }
             Node::Binary(op, a, b) => {
                 let (a, b, ty) = (self.value(a), self.value(b), a.ty);
-                *self.counts.entry(*op).or_default() += 1;
                 self.binary(*op, a, b, ty)
             }
             Node::Select(condition, yes, no) => {

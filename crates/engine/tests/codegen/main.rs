@@ -111,3 +111,30 @@ fn figures_are_exact() {
         assert_eq!(generated.header, again.header);
     }
 }
+
+/// One sentence that names the layer, quickly and without much memory.
+#[test]
+fn what_is_too_large_or_unknown_is_refused() {
+    use onebit::core::model::Params;
+    use onebit::core::ops::*;
+    use onebit::core::{DType, Shape, ValueType};
+    let refused = |input: ValueType, op: Op| {
+        let mut g = onebit::Graph::new(input, Default::default());
+        g.add("odd one", op, &[0], Params::default()).unwrap();
+        let model = g.into_model().unwrap().0;
+        Plan::new(&model, Target::CortexM4).and_then(|p| lower::lower(&model, &p)).unwrap_err().to_string()
+    };
+    let map = |h, w, c, d| ValueType::new(Shape::new(h, w, c), d);
+    let shape = |h, w, c| Op::Reshape(Reshape { shape: Shape::new(h, w, c) });
+    let pool = Op::BPool2d(BPool2d { window: Window::square(1, 1, 0) });
+    for (input, op, want) in [
+        (map(1, 1, 1 << 27, DType::U8), shape(1 << 13, 1 << 14, 1), "the input"),
+        (map(1 << 14, 1, 1, DType::BIT), pool, "the input"),
+        (map(1, 1, 1 << 14, DType::BIT), shape(1 << 14, 1, 1), "'odd one'"),
+        (map(4, 4, 4, DType::F32), Op::Activation(Activation::Relu), "--quantize"),
+        (map(4, 4, 4, DType::U8), Op::Transpose(Transpose { order: [1, 0, 2] }), "'odd one'"),
+    ] {
+        let error = refused(input, op);
+        assert!(error.contains(want) && !error.contains('\n'), "{error}");
+    }
+}

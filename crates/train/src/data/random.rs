@@ -11,6 +11,8 @@ pub enum Purpose {
     Augment = 3,
     /// First values of a parameter.
     Initial = 4,
+    /// Networks that a search tries.
+    Search = 5,
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014) that starts from a hash of a key.

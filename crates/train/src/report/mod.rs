@@ -4,7 +4,7 @@
 
 mod chart;
 mod confusion;
-mod text;
+pub(crate) mod text;
 
 use crate::recipe::Recipe;
 use crate::run::record::{Epoch, Log, Outcome};

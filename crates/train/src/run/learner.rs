@@ -201,6 +201,7 @@ impl Learner {
         let scores: Vec<f32> = logits.clone().inner().into_data().try_into_vec().expect("floats");
         let answers = self.classes_of(&scores);
         let correct = answers.iter().zip(&labels).filter(|(class, label)| **class as i64 == **label).count();
+        let logits = logits * self.train.score_factor;
         let mut objective = loss(self.train.loss, logits.clone(), targets);
         if let Some(teacher) = options.teacher {
             let teacher = teacher[pictures.start * classes..pictures.end * classes].to_vec();
@@ -252,8 +253,10 @@ impl Learner {
         let logits = Tensor::from_data(TensorData::new(scores.to_vec(), [n, self.network.classes()]), device);
         let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
         let targets = Tensor::from_data(TensorData::new(labels, [n]), device);
-        let value: Vec<f32> =
-            loss(self.train.loss, logits, targets).into_data().try_into_vec().expect("a float");
+        let value: Vec<f32> = loss(self.train.loss, logits * self.train.score_factor, targets)
+            .into_data()
+            .try_into_vec()
+            .expect("a float");
         f64::from(value[0]) * n as f64
     }
 

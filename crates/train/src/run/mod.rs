@@ -44,6 +44,8 @@ pub struct Job {
     pub strict: bool,
     /// Uses only the first pictures of each part; 0 uses all.
     pub limit: usize,
+    /// Classifies the test pictures in the end; a search among networks does so for the last few only.
+    pub test: bool,
     /// Devices: `cpu`, or as the features of this build allow `vulkan`, `wgpu`, `cuda` with a number (`cuda:0`).
     pub devices: Vec<String>,
 }
@@ -51,9 +53,9 @@ pub struct Job {
 /// Files of a run.
 const RECIPE: &str = "recipe.toml";
 const LOG: &str = "log.json";
-const CHECKPOINT: &str = "checkpoint.safetensors";
+pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
-const MODEL: &str = "model.onebit";
+pub(crate) const MODEL: &str = "model.onebit";
 const REPORT: &str = "report.html";
 
 /// Within an epoch a checkpoint is written after this time.
@@ -129,6 +131,9 @@ impl<'a> Run<'a> {
         finish::deploy(&learner.network, &learner.values(), export::meta(recipe))?;
         let network = &learner.network;
         let (mut source, mut test) = Source::open_parts(&job.data)?;
+        if !job.test {
+            test = None;
+        }
         if job.limit > 0 {
             source.truncate(job.limit);
             test.iter_mut().for_each(|t| t.truncate(job.limit));

@@ -53,12 +53,7 @@ impl Display {
 
     /// From now on the first Ctrl-C or SIGTERM asks the run to stop, and the second ends the program.
     pub fn stop_at_signals(&self) -> Result<()> {
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag unset and sets it, the second finds it set.
-            flag::register_conditional_shutdown(signal, 130, self.stop.clone())?;
-            flag::register(signal, self.stop.clone())?;
-        }
-        Ok(())
+        stop_at_signals(&self.stop)
     }
 
     /// Whether the run was asked to stop.
@@ -154,6 +149,16 @@ impl Observer for Display {
         }
         !self.is_stopped()
     }
+}
+
+/// From now on the first Ctrl-C or SIGTERM sets the flag, and the second ends the program.
+pub fn stop_at_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset and sets it, the second finds it set.
+        flag::register_conditional_shutdown(signal, 130, stop.clone())?;
+        flag::register(signal, stop.clone())?;
+    }
+    Ok(())
 }
 
 /// A line that stays, above a live display.

@@ -52,6 +52,7 @@ pub fn train(args: &Train, global: &Global) -> Result<()> {
         start: args.start.clone(),
         strict: args.strict,
         limit: args.limit.map_or(0, |n| n as usize),
+        test: true,
         devices: if args.devices.is_empty() { vec![args.device.clone()] } else { args.devices.clone() },
         recipe,
     };
@@ -145,7 +146,7 @@ fn source(args: &Train) -> Result<(String, String)> {
 }
 
 /// A text file that should be short.
-fn read(path: &Path, most: u64) -> Result<String> {
+pub(crate) fn read(path: &Path, most: u64) -> Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path);
     let read = file.and_then(|f| f.take(most + 1).read_to_string(&mut text));
@@ -173,7 +174,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The command line that goes on with this run.
-fn again() -> String {
+pub(crate) fn again() -> String {
     let mut words: Vec<String> = std::env::args_os().skip(1).map(|a| quoted(&a.to_string_lossy())).collect();
     if !words.iter().any(|w| w == "--resume") {
         words.push("--resume".into());

@@ -111,6 +111,7 @@ mod tests {
             start: None,
             strict: false,
             limit: 0,
+            test: true,
             devices: vec!["cpu".into()],
         };
         let epochs = [0.9, 0.95, 0.94];

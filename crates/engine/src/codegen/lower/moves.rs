@@ -7,6 +7,9 @@ use crate::codegen::ir::*;
 use crate::codegen::plan::Layout;
 use onebit_core::ops::{Op, PadMode};
 
+/// Most values that are joined.
+const MOST_INPUTS: usize = 64;
+
 /// Writes the function.
 pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
     let (x, sink) = (&scope.inputs[0], &scope.sink);
@@ -15,6 +18,12 @@ pub fn lower(b: &mut Body<'_>, scope: &Scope<'_>) -> Result<(), String> {
             return Err(
                 "(pad) mirrors or repeats the border, which is not generated yet; pad with a constant".into(),
             );
+        }
+        Op::Concat if scope.inputs.len() > MOST_INPUTS => {
+            return Err(format!(
+                "(concat) joins {} values, more than the {MOST_INPUTS} that are generated",
+                scope.inputs.len()
+            ));
         }
         Op::Pad(_) | Op::Slice(_) | Op::Concat | Op::Reshape(_) => {}
         _ => return Err("does not only move elements".into()),

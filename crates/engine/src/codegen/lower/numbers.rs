@@ -366,10 +366,7 @@ impl Numbers {
                         let first =
                             (n.clone() * Expr::int(kh * kw) + ky * Expr::int(kw) + kx) * Expr::int(group);
                         let first = b.name("first", first);
-                        // The group is the number of groups whose filters all lie before this one.
-                        let channel = (1..conv.groups).fold(Expr::int(0), |at, i| {
-                            at + n.clone().ge(Expr::int(i * filters)) * Expr::int(group)
-                        });
+                        let channel = n.clone().over(Expr::int(filters)) * Expr::int(group);
                         let channel = b.name("channel", channel.within(0, (self.input.c - group) as i64));
                         let add = |b: &mut Body<'_>, padding: bool| {
                             b.repeat("i", group, |b, i| {

@@ -12,6 +12,11 @@ use onebit_core::{DType, Quant, Shape, ValueType};
 /// Integers up to this size are exact in single precision.
 pub const EXACT: i64 = 1 << 24;
 
+/// Largest network that is generated: far more than small processors hold, and planned in seconds.
+const MOST_LAYERS: usize = 4096;
+const MOST_ELEMENTS: usize = 1 << 24;
+const MOST_ROWS: usize = 1 << 12;
+
 /// The value that the scores are: a softmax or an argmax at the end changes no class and is left out.
 pub fn output(model: &Model<'_>, notes: &mut Vec<String>) -> usize {
     let mut output = model.nodes().len();
@@ -33,9 +38,26 @@ pub fn output(model: &Model<'_>, notes: &mut Vec<String>) -> usize {
 
 /// All values up to `output`.
 pub fn values(model: &Model<'_>, output: usize, target: Target) -> Result<Vec<Value>> {
+    if output > MOST_LAYERS {
+        return Err(Error::Model(format!(
+            "the network has {output} layers, more than generated code is meant for"
+        )));
+    }
+    let size = |s: Shape| s.elements() > MOST_ELEMENTS || s.h > MOST_ROWS;
+    if size(model.input().shape) {
+        return Err(Error::Model(format!("the input, {}, is too large for generated code", model.input())));
+    }
     let mut values = vec![input(model.input())?];
     for (i, node) in model.nodes()[..output].iter().enumerate() {
         let out = model.types()[i + 1];
+        let weights = node.params.each().map(|(_, t)| t.rows.saturating_mul(t.cols)).max().unwrap_or(0);
+        if size(out.shape) || weights > MOST_ELEMENTS {
+            let text = format!(
+                "({}) with {weights} weights and output {out} is too large for generated code",
+                node.op.name()
+            );
+            return Err(Error::layer(&node.name, text));
+        }
         let types: Vec<ValueType> = node.inputs.iter().map(|v| model.types()[*v]).collect();
         let reprs: Vec<Repr> = node.inputs.iter().map(|v| values[*v].repr).collect();
         let repr = repr(node, &types, &reprs, out).map_err(|e| Error::layer(&node.name, e))?;

@@ -30,6 +30,7 @@ fn job() -> Job {
         start: None,
         strict: false,
         limit: 0,
+        test: true,
         devices: vec!["cpu".into()],
     }
 }
