@@ -1,6 +1,6 @@
 //! One float layer with weights becomes an integer one and an affine map.
 
-use super::source::{self, Linear, affine_of};
+use super::source::{self, Linear, affines_of};
 use super::weights::{self, Rounded};
 use super::{Layer, Options};
 use crate::error::Result;
@@ -165,7 +165,7 @@ impl Matrix {
 
     /// All filters with one step, times the affine maps behind them, in as many bits as let floats hold every score.
     fn head(&self, chain: &[Node<'static>], bits: u8) -> Option<Affine> {
-        let (factors, offsets) = follow(chain, self.rows);
+        let (factors, offsets): (Vec<f64>, Vec<f64>) = affines_of(chain, self.rows).into_iter().unzip();
         let bias: Vec<f64> = (0..self.rows).map(|n| self.bias[n] * factors[n] + offsets[n]).collect();
         if let Some(mut rounded) = self.kept() {
             for (step, factor) in rounded.steps.iter_mut().zip(&factors) {
@@ -191,21 +191,10 @@ impl Matrix {
     /// numbers of the input are off.
     fn bound(&self, rounded: &Rounded, input_error: f64, chain: &[Node<'static>]) -> f64 {
         let most = self.range.0.abs().max(self.range.1);
-        let (factors, _) = follow(chain, self.rows);
-        let one = |n: usize| rounded.row_errors[n] * most + self.sums[n] * input_error * factors[n].abs();
+        let maps = affines_of(chain, self.rows);
+        let one = |n: usize| rounded.row_errors[n] * most + self.sums[n] * input_error * maps[n].0.abs();
         (0..self.rows).map(one).fold(0.0, f64::max)
     }
-}
-
-/// Scale and offset of the affine maps of a chain, for each channel.
-fn follow(chain: &[Node<'static>], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    let one = |c: usize| {
-        chain.iter().fold((1.0, 0.0), |(scale, offset), node| {
-            let (s, o) = affine_of(node, c);
-            (scale * s, offset * s + o)
-        })
-    };
-    (0..channels).map(one).unzip()
 }
 
 /// `None` where a constant is beyond floats.

@@ -255,16 +255,9 @@ fn layers(
 
 /// The layer with weights behind which only affine maps make the scores, if there is one, and these maps, in order.
 fn head(graph: &Graph) -> Option<(usize, Vec<usize>)> {
-    let (mut value, mut chain) = (scores::scores_value(graph), Vec::new());
-    while let Some(node) = graph.producer(value) {
-        match node.op {
-            Op::Affine => chain.insert(0, value - 1),
-            Op::Conv2d(_) | Op::Dense => return Some((value - 1, chain)),
-            _ => break,
-        }
-        value = node.inputs[0];
-    }
-    None
+    let (value, maps) = scores::below_affines(graph, scores::scores_value(graph));
+    let layer = graph.producer(value)?;
+    matches!(layer.op, Op::Conv2d(_) | Op::Dense).then(|| (value - 1, maps))
 }
 
 /// What computes with floats, but for integers that floats hold exactly.

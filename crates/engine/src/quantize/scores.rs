@@ -1,7 +1,7 @@
 //! The last affine map as integers: scores that are one factor times what they were.
 
 use super::layer::EXACT;
-use super::source::affine_of;
+use super::source::affines_of;
 use super::{Scores, source_name};
 use crate::graph::Graph;
 use onebit_core::model::{Node, Params, Tensor};
@@ -16,6 +16,17 @@ pub fn scores_value(graph: &Graph) -> usize {
     }
 }
 
+/// The value below the affine maps that make `value`, and the nodes of these maps, in order.
+pub fn below_affines(graph: &Graph, mut value: usize) -> (usize, Vec<usize>) {
+    let mut maps = Vec::new();
+    while let Some(node) = graph.producer(value).filter(|n| n.op == Op::Affine) {
+        maps.push(value - 1);
+        value = node.inputs[0];
+    }
+    maps.reverse();
+    (value, maps)
+}
+
 /// Makes `accumulator * scale + bias` of the scores one of integers: both are multiplied by one factor, the largest for
 /// which every product and sum stays below 2^24. So the floats of the reference hold them exactly, and so does int32.
 /// `Ok(None)` where the scores are integers as they are.
@@ -27,26 +38,15 @@ pub fn make_integers(graph: &mut Graph) -> Result<Option<Scores>, String> {
     if graph.ty(scores).dtype != DType::F32 {
         return Ok(None);
     }
-    let (mut base, mut chain) = (scores, Vec::new());
-    while let Some(node) = graph.producer(base).filter(|n| n.op == Op::Affine) {
-        chain.push(node.clone());
-        base = node.inputs[0];
-    }
-    chain.reverse();
+    let (base, chain) = below_affines(graph, scores);
+    let chain: Vec<Node<'static>> = chain.into_iter().map(|n| graph.nodes[n].clone()).collect();
     let sums = sums(graph, base)
         .filter(|_| !chain.is_empty())
         .ok_or_else(|| format!("{} makes the scores, in floats", source_name(graph, base)))?;
-    if integers_already(&chain, &sums) {
+    let maps = affines_of(&chain, sums.len());
+    if integers_already(&chain, &maps, &sums) {
         return Ok(None);
     }
-    let maps: Pairs = (0..sums.len())
-        .map(|c| {
-            chain.iter().fold((1.0, 0.0), |(scale, bias), node| {
-                let (s, b) = affine_of(node, c);
-                (scale * s, bias * s + b)
-            })
-        })
-        .collect();
     let Some((factor, ints, bound)) = best(&maps, &sums) else {
         return Err("no factor makes integers below 2^24 of its scales and biases".into());
     };
@@ -127,11 +127,10 @@ fn largest(maps: &[(f64, f64)], sums: &[(f64, f64)]) -> Option<f64> {
 }
 
 /// Whether the map has integer constants, and floats hold all that it computes.
-fn integers_already(chain: &[Node<'static>], sums: &[(f64, f64)]) -> bool {
+fn integers_already(chain: &[Node<'static>], maps: &[(f64, f64)], sums: &[(f64, f64)]) -> bool {
     let [node] = chain else { return false };
     let whole = |(_, t): (&str, &Tensor<'_>)| t.to_f32().iter().all(|v| v.fract() == 0.0);
-    let maps: Pairs = (0..sums.len()).map(|c| affine_of(node, c)).collect();
-    node.params.each().all(whole) && largest(&maps, sums).is_some()
+    node.params.each().all(whole) && largest(maps, sums).is_some()
 }
 
 /// Whether the op that makes `value` computes integers in floats, exactly.

@@ -122,6 +122,17 @@ pub fn affine_of(node: &Node<'_>, c: usize) -> (f64, f64) {
     (scale, constant(&node.params.bias, 0.0) - constant(&node.params.center, 0.0) * scale)
 }
 
+/// Scale and offset of affine maps one behind the other, for each channel.
+pub fn affines_of(chain: &[Node<'_>], channels: usize) -> Vec<(f64, f64)> {
+    let one = |c: usize| {
+        chain.iter().fold((1.0, 0.0), |(scale, offset), node| {
+            let (s, o) = affine_of(node, c);
+            (scale * s, offset * s + o)
+        })
+    };
+    (0..channels).map(one).collect()
+}
+
 /// Rounds a value to levels of `options.activation_bits`, of which 0 is one, if thresholds of integers can make them.
 ///
 /// # Errors
